@@ -1,0 +1,153 @@
+//! What can go wrong, sorted by what the user can do about it.
+//!
+//! A failed verification or an unreachable budget is a *result* (exit code 1) and lives with the
+//! pipeline; everything here ends a run with exit code 2 and leaves no output file.
+
+use std::{fmt, io, path::PathBuf};
+
+/// Shorthand used throughout the crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Every error of the library, one variant per remedy.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The operating system refused to read or write `path`.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// File or folder the operation was about.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// The file is not what it should be: truncated, not ONNX, a broken container.
+    #[error("{}: {what}", path.display())]
+    Format {
+        /// File that could not be understood.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// The model breaks the ONNX rules at this node or tensor.
+    #[error("{site}: {what}")]
+    Invalid {
+        /// Where in the model.
+        site: Site,
+        /// Which rule is broken, with the values seen.
+        what: String,
+    },
+    /// The model is fine, but this tool cannot do what is asked there.
+    #[error("{site}: {what}")]
+    Unsupported {
+        /// Where in the model.
+        site: Site,
+        /// What is not supported.
+        what: String,
+    },
+    /// Operators of the head without a gradient rule, all of them at once.
+    #[error("no gradient rule for {}", list(.0))]
+    UnsupportedOperators(Vec<Site>),
+    /// No classification head was found, or nothing in it can be cut.
+    #[error("found no classification head to prune{}", tried_lines(tried))]
+    NoHead {
+        /// One line per thing that was tried and why it failed.
+        tried: Vec<String>,
+    },
+    /// A data set or one of its samples cannot be used.
+    #[error("{}: {what}", path.display())]
+    Data {
+        /// File, folder or archive member.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// A command-line flag or option has a value that cannot be used.
+    #[error("{name}: {what}")]
+    Argument {
+        /// The flag as the user types it, for example `--keep`.
+        name: &'static str,
+        /// What is wrong with its value.
+        what: String,
+    },
+    /// A runtime could not be loaded, could not load a model, or failed while running it.
+    #[error("{engine}: {what}")]
+    Engine {
+        /// `tract` or `onnxruntime`.
+        engine: &'static str,
+        /// The runtime's own words, with the cause chain.
+        what: String,
+    },
+}
+
+impl Error {
+    /// Wraps an I/O error with the path it happened on.
+    pub fn io(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io { path, source }
+    }
+
+    /// What the user can do next, where the message itself does not already say it.
+    pub fn hint(&self) -> Option<String> {
+        let text = match self {
+            Self::UnsupportedOperators(_) => {
+                "--criterion weight needs no gradient; or report the operator so that it gets a rule"
+            }
+            Self::Unsupported { .. } => {
+                "the rest of the model is fine; see docs/architecture.md for what can be cut"
+            }
+            Self::NoHead { .. } => {
+                "the model must end in Gemm, MatMul or Conv layers that give class scores"
+            }
+            Self::Invalid { .. } => {
+                "check the file with the exporter that wrote it, or export it again"
+            }
+            _ => return None,
+        };
+        Some(text.to_owned())
+    }
+}
+
+/// A place in a model, printed as `node "/layer1/conv1" (Conv, opset 13)`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Site {
+    /// Name of the node, or of the tensor when `op_type` is empty.
+    pub node: String,
+    /// Operator, with its domain when that is not `ai.onnx`; empty for a tensor or value.
+    pub op_type: String,
+    /// Version of the operator set the node belongs to.
+    pub opset: i64,
+}
+
+impl Site {
+    /// The site of an initializer, input or other named value.
+    pub fn value(name: impl Into<String>) -> Self {
+        Self {
+            node: name.into(),
+            op_type: String::new(),
+            opset: 0,
+        }
+    }
+}
+
+impl fmt::Display for Site {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.op_type.is_empty() {
+            write!(f, "value {:?}", self.node)
+        } else {
+            write!(
+                f,
+                "node {:?} ({}, opset {})",
+                self.node, self.op_type, self.opset
+            )
+        }
+    }
+}
+
+fn list(sites: &[Site]) -> String {
+    let names: Vec<String> = sites.iter().map(Site::to_string).collect();
+    names.join(", ")
+}
+
+fn tried_lines(tried: &[String]) -> String {
+    tried.iter().map(|line| format!("\n  {line}")).collect()
+}

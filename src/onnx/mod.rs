@@ -1,0 +1,28 @@
+//! A model file as it is: message types, loading, saving, external data, typed tensors.
+//!
+//! Nothing here knows what a graph means; see [`crate::graph`] for that. Weights stay shared bytes
+//! ([`bytes::Bytes`]) from the file that was read to the file that is written.
+
+#![deny(clippy::as_conversions)] // negative dims, i64 -> usize: every conversion here is checked
+
+mod decode;
+pub mod model;
+pub mod tensor;
+
+/// The ONNX messages, generated from `proto/onnx.proto`.
+#[expect(
+    missing_docs,
+    clippy::as_conversions,
+    clippy::all,
+    reason = "generated code"
+)]
+pub mod proto {
+    include!(concat!(env!("OUT_DIR"), "/onnx.rs"));
+}
+
+pub use model::{Limits, Model};
+pub use proto::{
+    AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto,
+    tensor_proto::DataType,
+};
+pub use tensor::{Tensor, TensorData};
