@@ -5,9 +5,17 @@
 
 #![deny(clippy::as_conversions)] // negative dims, i64 -> usize: every conversion here is checked
 
+mod cast;
 mod decode;
-pub mod model;
+mod dtype;
+mod layout;
+mod model;
+mod node;
+mod save;
+pub mod slice;
 pub mod tensor;
+pub mod text;
+mod value;
 
 /// The ONNX messages, generated from `proto/onnx.proto`.
 #[expect(
@@ -25,4 +33,6 @@ pub use proto::{
     AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto,
     tensor_proto::DataType,
 };
+pub use save::{Output, Overwrite, Storage, Written};
 pub use tensor::{Tensor, TensorData};
+pub use value::Dim;

@@ -1,12 +1,42 @@
 //! Loading a model file.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs::File,
+    io::Read,
+    path::{Path, PathBuf},
+};
 
-use super::proto::ModelProto;
+use bytes::Bytes;
+use prost::Message;
+
+use super::{proto::ModelProto, save::Storage};
+use crate::error::{Error, Result};
 
 /// Bounds that a model file must keep; each protects against a hostile or broken file.
-#[derive(Clone, Debug, Default)]
-pub struct Limits {}
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Largest model file.
+    pub model_bytes: u64,
+    /// Most external data, over all files.
+    pub external_bytes: u64,
+    /// Most messages (nodes, attributes, tensors and so on): a few bytes each in the file, but
+    /// hundreds in memory.
+    pub messages: usize,
+    /// Accept external data files that have another hard link, possibly outside the model's folder.
+    pub hard_links: bool,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        const GIB: u64 = 1 << 30;
+        Self {
+            model_bytes: 16 * GIB,
+            external_bytes: 64 * GIB,
+            messages: 4_000_000,
+            hard_links: false,
+        }
+    }
+}
 
 /// A decoded model file.
 #[derive(Clone, Debug)]
@@ -14,16 +44,99 @@ pub struct Model {
     /// The messages, weights as shared bytes.
     pub proto: ModelProto,
     path: Option<PathBuf>,
+    external: Vec<PathBuf>,
+    file_bytes: u64,
 }
 
 impl Model {
     /// Wraps messages made in memory.
     pub fn from_proto(proto: ModelProto) -> Self {
-        Self { proto, path: None }
+        Self {
+            proto,
+            path: None,
+            external: Vec::new(),
+            file_bytes: 0,
+        }
+    }
+
+    /// Reads a model with its external data, and checks it.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when a file cannot be read; [`Error::Format`] when it is no ONNX file, is cut
+    /// short, or has fields that this program does not know and would drop on writing;
+    /// [`Error::Invalid`] when a tensor's values do not fit its shape.
+    pub fn load(path: &Path, limits: &Limits) -> Result<Self> {
+        let bytes = read(path, limits)?;
+        let file_bytes = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        let proto = ModelProto::decode(bytes).map_err(|error| Error::Format {
+            path: path.to_owned(),
+            what: format!("not a valid ONNX file: {error}"),
+        })?;
+        Ok(Self {
+            proto,
+            path: Some(path.to_owned()),
+            external: Vec::new(),
+            file_bytes,
+        })
     }
 
     /// The file the model came from.
     pub fn path(&self) -> Option<&Path> {
         self.path.as_deref()
     }
+
+    /// Whether some weights came from other files than the model file.
+    pub fn has_external_data(&self) -> bool {
+        !self.external.is_empty()
+    }
+
+    /// The files the external data came from, without repeats.
+    pub fn external_files(&self) -> &[PathBuf] {
+        &self.external
+    }
+
+    /// How the weights were stored, to be passed on to [`super::Output::write`].
+    pub fn storage(&self) -> Storage {
+        if self.has_external_data() {
+            Storage::External
+        } else {
+            Storage::Inside
+        }
+    }
+
+    /// Size on disk, external files included; 0 for a model made in memory.
+    pub fn file_bytes(&self) -> u64 {
+        self.file_bytes
+    }
+}
+
+fn read(path: &Path, limits: &Limits) -> Result<Bytes> {
+    let format = |what: String| Error::Format {
+        path: path.to_owned(),
+        what,
+    };
+    // Asked before opening: opening a pipe without a writer would wait forever.
+    let metadata = path.metadata().map_err(Error::io(path))?;
+    if !metadata.is_file() {
+        return Err(format("not a regular file".to_owned()));
+    }
+    let length = metadata.len();
+    if length == 0 {
+        return Err(format("the file is empty".to_owned()));
+    }
+    if length > limits.model_bytes {
+        return Err(format(format!(
+            "{length} bytes are more than the limit of {}",
+            limits.model_bytes
+        )));
+    }
+    let mut bytes = Vec::new();
+    let capacity = usize::try_from(length).unwrap_or(usize::MAX);
+    bytes
+        .try_reserve_exact(capacity)
+        .map_err(|error| format(format!("{length} bytes do not fit into memory: {error}")))?;
+    File::open(path)
+        .and_then(|file| file.take(length).read_to_end(&mut bytes))
+        .map_err(Error::io(path))?;
+    Ok(bytes.into())
 }

@@ -1,0 +1,193 @@
+//! Cutting weights along an axis, on their bytes, whatever the element type.
+
+use super::{
+    decode::{raw_bytes, to_dim},
+    layout::layout,
+    proto::TensorProto,
+};
+use crate::error::{Error, Result, Site};
+
+/// The weight reduced to the indices `keep` of `axis`, in that order, values in `raw_data`.
+///
+/// Name, documentation, element type and metadata stay.
+///
+/// # Errors
+/// [`Error::Argument`] when the axis or an index is out of range, [`Error::Invalid`] when the
+/// weight itself is broken, [`Error::Unsupported`] for strings and types narrower than a byte.
+pub fn select(proto: &TensorProto, axis: usize, keep: &[usize]) -> Result<TensorProto> {
+    let layout = layout(proto)?;
+    let width = layout.dtype.bytes().ok_or_else(|| Error::Unsupported {
+        site: Site::value(proto.name()),
+        what: format!("cannot be cut: its values are {}", layout.dtype),
+    })?;
+    let bytes = raw_bytes(proto, &layout)?;
+    // The bytes of one value are one more, innermost axis.
+    let mut byte_shape = layout.shape;
+    if axis >= byte_shape.len() {
+        return Err(out_of_range(axis, &byte_shape));
+    }
+    byte_shape.push(width);
+    let raw = select_values(&bytes, &byte_shape, axis, keep)?;
+    let mut dims = proto.dims.clone();
+    dims[axis] = to_dim(keep.len());
+    Ok(TensorProto {
+        dims,
+        data_type: proto.data_type,
+        name: proto.name.clone(),
+        doc_string: proto.doc_string.clone(),
+        metadata_props: proto.metadata_props.clone(),
+        raw_data: Some(raw.into()),
+        ..TensorProto::default()
+    })
+}
+
+/// `values` has this `shape`; runs of neighbouring indices are copied as one piece.
+pub(super) fn select_values<T: Copy>(
+    values: &[T],
+    shape: &[usize],
+    axis: usize,
+    keep: &[usize],
+) -> Result<Vec<T>> {
+    let Some(&size) = shape.get(axis) else {
+        return Err(out_of_range(axis, shape));
+    };
+    if let Some(index) = keep.iter().find(|&&index| index >= size) {
+        return Err(Error::Argument {
+            name: "keep",
+            what: format!("index {index} is outside axis {axis} of shape {shape:?}"),
+        });
+    }
+    let outer: usize = shape[..axis].iter().product();
+    let inner: usize = shape[axis + 1..].iter().product();
+    let runs = runs(keep);
+    let mut selected = Vec::with_capacity(outer * keep.len() * inner);
+    if size * inner > 0 {
+        for block in values.chunks_exact(size * inner) {
+            for &(start, end) in &runs {
+                selected.extend_from_slice(&block[start * inner..end * inner]);
+            }
+        }
+    }
+    Ok(selected)
+}
+
+/// Half-open ranges of consecutive indices.
+fn runs(keep: &[usize]) -> Vec<(usize, usize)> {
+    let mut runs: Vec<(usize, usize)> = Vec::new();
+    for &index in keep {
+        match runs.last_mut() {
+            Some((_, end)) if *end == index => *end += 1,
+            _ => runs.push((index, index + 1)),
+        }
+    }
+    runs
+}
+
+fn out_of_range(axis: usize, shape: &[usize]) -> Error {
+    Error::Argument {
+        name: "axis",
+        what: format!("axis {axis} is outside shape {shape:?}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::onnx::{DataType, Tensor, TensorData};
+
+    #[test]
+    fn select_keeps_the_named_indices_of_the_axis() {
+        struct Case {
+            shape: &'static [usize],
+            axis: usize,
+            keep: &'static [usize],
+            expected: Option<&'static [i64]>,
+        }
+        let cases = [
+            // Rows.
+            Case {
+                shape: &[3, 2],
+                axis: 0,
+                keep: &[0, 2],
+                expected: Some(&[0, 1, 4, 5]),
+            },
+            // Columns.
+            Case {
+                shape: &[2, 3],
+                axis: 1,
+                keep: &[1, 2],
+                expected: Some(&[1, 2, 4, 5]),
+            },
+            // The middle of three axes.
+            Case {
+                shape: &[2, 2, 2],
+                axis: 1,
+                keep: &[1],
+                expected: Some(&[2, 3, 6, 7]),
+            },
+            // Any order, with a repeat.
+            Case {
+                shape: &[4],
+                axis: 0,
+                keep: &[3, 0, 0],
+                expected: Some(&[3, 0, 0]),
+            },
+            // Nothing.
+            Case {
+                shape: &[2, 3],
+                axis: 1,
+                keep: &[],
+                expected: Some(&[]),
+            },
+            // An empty axis elsewhere.
+            Case {
+                shape: &[0, 3],
+                axis: 1,
+                keep: &[2],
+                expected: Some(&[]),
+            },
+            // Index out of range.
+            Case {
+                shape: &[2, 3],
+                axis: 0,
+                keep: &[2],
+                expected: None,
+            },
+            // Axis out of range, also where the byte axis would be.
+            Case {
+                shape: &[2, 3],
+                axis: 2,
+                keep: &[0],
+                expected: None,
+            },
+            Case {
+                shape: &[],
+                axis: 0,
+                keep: &[0],
+                expected: None,
+            },
+        ];
+        for (number, case) in cases.iter().enumerate() {
+            let count: usize = case.shape.iter().product();
+            let values: Vec<i64> = (0..).take(count).collect();
+            let whole = Tensor::i64(case.shape, values).unwrap();
+            for dtype in [
+                DataType::Int64,
+                DataType::Float16,
+                DataType::Uint8,
+                DataType::Double,
+            ] {
+                let proto = whole.cast(dtype).unwrap().to_proto("w");
+                let selected = select(&proto, case.axis, case.keep);
+                let seen = selected.as_ref().ok().map(|proto| {
+                    assert_eq!((proto.name(), proto.data_type()), ("w", dtype));
+                    Tensor::from_proto(proto).unwrap().to_i64()
+                });
+                assert_eq!(seen.as_deref(), case.expected, "case {number} as {dtype}");
+            }
+            let seen = whole.data().select(case.shape, case.axis, case.keep).ok();
+            let expected = case.expected.map(|values| TensorData::I64(values.to_vec()));
+            assert_eq!(seen, expected, "case {number} on values");
+        }
+    }
+}
