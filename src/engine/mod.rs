@@ -1,1 +1,110 @@
-//! (to be written)
+//! Runs ONNX graphs: one pair of traits, two engines behind it.
+//!
+//! [`tract`] is compiled in and always there; ONNX Runtime ([`ort`]) is a shared library that
+//! [`runtime`] looks for and loads by its full path, never lazily. [`open`] chooses between them
+//! and says in words what it fell back to: an engine or provider that was asked for and cannot be
+//! had is an error, not a slower run.
+//!
+//! An [`Engine`] loads a model; the [`Session`] it gives is used from one thread at a time. Shapes
+//! may change from run to run (tract then compiles another plan). Both engines check names, types
+//! and shapes of the inputs in the same place and with the same words.
+
+mod inputs;
+pub mod ort;
+pub mod runtime;
+mod select;
+#[doc(hidden)]
+pub mod testing;
+#[cfg(test)]
+mod tests;
+pub mod tract;
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use crate::error::Result;
+use crate::onnx::{DataType, Dim, ModelProto, Tensor};
+
+pub use self::ort::ort;
+pub use self::select::{EngineChoice, EngineOptions, ProviderChoice, Selected, open};
+pub use self::tract::tract;
+
+/// A runtime for ONNX graphs.
+pub trait Engine: Send + Sync {
+    /// What runs where.
+    fn info(&self) -> &EngineInfo;
+
+    /// Prepares a model for running.
+    ///
+    /// ONNX Runtime refuses a model it cannot run here; tract compiles for concrete shapes and so
+    /// reports at the first [`Session::run`].
+    ///
+    /// # Errors
+    /// [`Error::Engine`](crate::Error::Engine) in the runtime's own words.
+    fn load(&self, model: &ModelProto) -> Result<Box<dyn Session>>;
+}
+
+/// A loaded model.
+pub trait Session: Send {
+    /// What [`Session::run`] must be given, in the order of the model.
+    fn inputs(&self) -> &[Port];
+
+    /// What [`Session::run`] gives back, in this order.
+    fn outputs(&self) -> &[Port];
+
+    /// Runs the model on named inputs, each exactly once, in any order.
+    ///
+    /// # Errors
+    /// [`Error::Engine`](crate::Error::Engine) when an input is missing, unknown, of another type
+    /// or shape than its port, or when the runtime fails.
+    fn run(&mut self, inputs: &[(&str, &Tensor)]) -> Result<Vec<Tensor>>;
+}
+
+/// One input or output of a model, as the model declares it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Port {
+    /// Name of the value.
+    pub name: String,
+    /// Element type; `Undefined` where the model does not say.
+    pub dtype: DataType,
+    /// Sizes of the axes; nothing where the model does not say even the rank.
+    pub dims: Option<Vec<Dim>>,
+}
+
+/// What runs where, for the terminal and for every report.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct EngineInfo {
+    /// `tract` or `onnxruntime`.
+    pub name: &'static str,
+    /// Version of the runtime.
+    pub version: String,
+    /// `cpu` or `cuda:0`.
+    pub provider: String,
+    /// The shared library, where the engine is one.
+    pub library: Option<PathBuf>,
+    /// Threads that compute.
+    pub threads: usize,
+}
+
+impl std::fmt::Display for EngineInfo {
+    /// `onnxruntime 1.32.0 on cpu, 2 threads`
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let threads = match self.threads {
+            1 => "1 thread".to_owned(),
+            count => format!("{count} threads"),
+        };
+        write!(
+            f,
+            "{} {} on {}, {threads}",
+            self.name, self.version, self.provider
+        )
+    }
+}
+
+/// The number of threads asked for, else one per core this process may use.
+fn threads_or_default(threads: Option<usize>) -> usize {
+    threads
+        .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
+        .max(1)
+}

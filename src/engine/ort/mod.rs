@@ -1,0 +1,122 @@
+//! ONNX Runtime, from a shared library loaded by its full path.
+//!
+//! A process holds one library and one environment for its whole life ([`environment`]). The
+//! provider a caller asks for is the one that runs or there is an error: ONNX Runtime's own habit
+//! of quietly using the CPU instead is turned off.
+
+mod environment;
+mod session;
+mod values;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use ::ort::ep::CUDA;
+use ::ort::session::Session as OrtSession;
+use ::ort::session::builder::SessionBuilder;
+
+use super::select::ProviderChoice;
+use super::{Engine, EngineInfo, Session, threads_or_default};
+use crate::error::{Error, Result};
+use crate::onnx::ModelProto;
+use environment::Loaded;
+
+pub(super) use environment::{loaded_library, minor_version, version};
+
+/// Name in messages and reports.
+pub(super) const NAME: &str = "onnxruntime";
+
+/// Where ONNX Runtime computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Provider {
+    Cpu,
+    /// With the number of the device.
+    Cuda(u32),
+}
+
+/// ONNX Runtime from this library, on the CPU or a CUDA device.
+///
+/// [`ProviderChoice::Auto`] means the CPU here; [`open`](super::open) tries CUDA as well.
+///
+/// # Errors
+/// [`Error::Engine`] when the library cannot be loaded, is too old, another one is loaded already,
+/// or the provider does not work on this machine.
+pub fn ort(
+    library: &Path,
+    provider: ProviderChoice,
+    threads: Option<usize>,
+) -> Result<Arc<dyn Engine>> {
+    let provider = match provider {
+        ProviderChoice::Auto | ProviderChoice::Cpu => Provider::Cpu,
+        ProviderChoice::Cuda(device) => Provider::Cuda(device),
+    };
+    let loaded = environment::load(library).map_err(failed)?;
+    let engine = OnnxRuntime::new(loaded, provider, threads);
+    if let Provider::Cuda(_) = provider {
+        engine.check_provider()?;
+    }
+    Ok(Arc::new(engine))
+}
+
+struct OnnxRuntime {
+    info: EngineInfo,
+    provider: Provider,
+    loaded: Loaded,
+}
+
+impl OnnxRuntime {
+    fn new(loaded: Loaded, provider: Provider, threads: Option<usize>) -> Self {
+        let info = EngineInfo {
+            name: NAME,
+            version: loaded.version.clone(),
+            provider: match provider {
+                Provider::Cpu => "cpu".to_owned(),
+                Provider::Cuda(device) => format!("cuda:{device}"),
+            },
+            library: Some(loaded.library.clone()),
+            threads: threads_or_default(threads),
+        };
+        Self {
+            info,
+            provider,
+            loaded,
+        }
+    }
+
+    /// Builds and runs a session on a tiny graph: `is_available` of ONNX Runtime says yes as soon
+    /// as a library was built with a provider, whether or not the machine can run it.
+    fn check_provider(&self) -> Result<()> {
+        let mut session = self.load(&session::tiny_model())?;
+        let one = crate::onnx::Tensor::f32([1], vec![1.0])?;
+        session.run(&[("x", &one)]).map(drop)
+    }
+
+    fn builder(&self) -> ::ort::Result<SessionBuilder> {
+        let mut builder = OrtSession::builder(&self.loaded.environment)?
+            .with_intra_threads(self.info.threads)?
+            // What ONNX Runtime has to say comes back as an error, not on our stderr.
+            .with_log_level(::ort::logging::LogLevel::Fatal)?;
+        if let Provider::Cuda(device) = self.provider {
+            // TF32 rounds the factors of a product to 10 bits: not the arithmetic of the model.
+            let device = i32::try_from(device).unwrap_or(i32::MAX);
+            let cuda = CUDA::default().with_device_id(device).with_tf32(false);
+            builder = builder.with_execution_providers([cuda.build().error_on_failure()])?;
+        }
+        Ok(builder)
+    }
+}
+
+impl Engine for OnnxRuntime {
+    fn info(&self) -> &EngineInfo {
+        &self.info
+    }
+
+    fn load(&self, model: &ModelProto) -> Result<Box<dyn Session>> {
+        let builder = self.builder().map_err(|error| failed(error.to_string()))?;
+        session::load(builder, model)
+    }
+}
+
+fn failed(what: String) -> Error {
+    Error::Engine { engine: NAME, what }
+}

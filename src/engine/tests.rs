@@ -1,0 +1,233 @@
+//! Both engines on the same graphs.
+
+use half::{bf16, f16};
+
+use super::testing::engines;
+use super::{Port, Session};
+use crate::error::Error;
+use crate::onnx::{
+    DataType, Dim, GraphProto, ModelProto, NodeProto, Tensor, TensorData, ValueInfoProto,
+};
+
+const OPSET: i64 = 17;
+
+/// One node, from `x` of this type and shape to `y`.
+fn model(node: NodeProto, dtype: DataType, dims: &[Dim]) -> ModelProto {
+    let mut graph = GraphProto::new("test");
+    graph.input = vec![ValueInfoProto::tensor("x", dtype, dims)];
+    graph.output = vec![ValueInfoProto::tensor("y", dtype, dims)];
+    graph.node = vec![node];
+    ModelProto::new(graph, OPSET)
+}
+
+fn symbolic(name: &str) -> Dim {
+    Dim::Symbol(name.to_owned())
+}
+
+/// `y = x @ w + b` with a symbolic batch, stale notes and all.
+fn dense() -> ModelProto {
+    let gemm = NodeProto::new("Gemm", &["x", "w", "b"], &["y"]).with_name("fc");
+    let mut model = model(gemm, DataType::Float, &[symbolic("batch"), Dim::Fixed(2)]);
+    let graph = model.graph.as_mut().unwrap();
+    let w = Tensor::f32([2, 3], vec![1., 2., 3., 4., 5., 6.]).unwrap();
+    let b = Tensor::f32([3], vec![0.5, 0., -0.5]).unwrap();
+    graph.initializer = vec![w.to_proto("w"), b.to_proto("b")];
+    let dims = [symbolic("batch"), Dim::Fixed(3)];
+    graph.output = vec![ValueInfoProto::tensor("y", DataType::Float, &dims)];
+    model
+}
+
+fn batch(rows: usize) -> Tensor {
+    let values = (0..rows * 2).map(|index| index as f32).collect();
+    Tensor::f32([rows, 2], values).unwrap()
+}
+
+/// Oracle: the product written out.
+fn dense_by_hand(x: &Tensor) -> Vec<f32> {
+    let rows = x.to_f32();
+    let rows = rows.chunks(2).flat_map(|row| {
+        let column =
+            |j: usize, bias: f32| row[0] * (1. + j as f32) + row[1] * (4. + j as f32) + bias;
+        [column(0, 0.5), column(1, 0.), column(2, -0.5)]
+    });
+    rows.collect()
+}
+
+#[test]
+fn batch_may_change_between_runs_and_back() {
+    for engine in engines() {
+        let mut session = engine.load(&dense()).unwrap();
+        for rows in [1, 4, 3, 4, 1] {
+            let x = batch(rows);
+            let y = session.run(&[("x", &x)]).unwrap();
+            assert_eq!(y[0].shape(), [rows, 3], "{}", engine.info());
+            assert_eq!(*y[0].to_f32(), dense_by_hand(&x), "{}", engine.info());
+        }
+    }
+}
+
+#[test]
+fn ports_are_what_the_model_declares() {
+    let mut model = dense();
+    // An initializer that is declared as input as well (IR 3 habit) is not asked for.
+    let graph = model.graph.as_mut().unwrap();
+    let w = ValueInfoProto::tensor("w", DataType::Float, &[Dim::Fixed(2), Dim::Fixed(3)]);
+    graph.input.push(w);
+    for engine in engines() {
+        let session = engine.load(&model).unwrap();
+        let port = |name: &str, width| Port {
+            name: name.to_owned(),
+            dtype: DataType::Float,
+            dims: Some(vec![symbolic("batch"), Dim::Fixed(width)]),
+        };
+        assert_eq!(session.inputs(), [port("x", 2)]);
+        assert_eq!(session.outputs(), [port("y", 3)]);
+    }
+}
+
+#[test]
+fn inputs_that_do_not_fit_are_refused_alike() {
+    let x = batch(1);
+    let wide = Tensor::f32([1, 5], vec![0.; 5]).unwrap();
+    let flat = Tensor::f32([2], vec![0.; 2]).unwrap();
+    let whole = Tensor::i64([1, 2], vec![0; 2]).unwrap();
+    struct Case<'t> {
+        inputs: Vec<(&'t str, &'t Tensor)>,
+        expected: &'t str,
+    }
+    let cases = [
+        // nothing given
+        Case {
+            inputs: vec![],
+            expected: "input \"x\" is not given",
+        },
+        // a name the model does not have
+        Case {
+            inputs: vec![("z", &x)],
+            expected: "the model has no input \"z\"; its inputs are [\"x\"]",
+        },
+        // the same name twice
+        Case {
+            inputs: vec![("x", &x), ("x", &x)],
+            expected: "input \"x\" is given twice",
+        },
+        // a fixed axis of another size
+        Case {
+            inputs: vec![("x", &wide)],
+            expected: "input \"x\" should be f32 [batch, 2], but is f32 [1, 5]",
+        },
+        // another rank
+        Case {
+            inputs: vec![("x", &flat)],
+            expected: "input \"x\" should be f32 [batch, 2], but is f32 [2]",
+        },
+        // another type
+        Case {
+            inputs: vec![("x", &whole)],
+            expected: "input \"x\" should be f32 [batch, 2], but is i64 [1, 2]",
+        },
+    ];
+    for engine in engines() {
+        for case in &cases {
+            let result = engine.load(&dense()).unwrap().run(&case.inputs);
+            let Err(Error::Engine { engine: name, what }) = result else {
+                panic!("{}: {result:?}", case.expected);
+            };
+            assert_eq!((name, what.as_str()), (engine.info().name, case.expected));
+        }
+    }
+}
+
+/// One value set per element type: extremes, and what rounding or sign extension would spoil.
+fn every_type() -> Vec<TensorData> {
+    vec![
+        TensorData::F32(vec![0.1, -f32::MAX, f32::INFINITY, -0.0]),
+        TensorData::F64(vec![0.1, -f64::MAX, f64::MIN_POSITIVE, 1e300]),
+        TensorData::F16([0.1, -65504., 6e-8, 1.].map(f16::from_f32).to_vec()),
+        TensorData::BF16([0.1, -3e38, 1e-38, 1.].map(bf16::from_f32).to_vec()),
+        TensorData::I8(vec![i8::MIN, -1, 0, i8::MAX]),
+        TensorData::I16(vec![i16::MIN, -1, 0, i16::MAX]),
+        TensorData::I32(vec![i32::MIN, -1, 0, i32::MAX]),
+        TensorData::I64(vec![i64::MIN, -1, 0, i64::MAX]),
+        TensorData::U8(vec![0, 1, 128, u8::MAX]),
+        TensorData::U16(vec![0, 1, 1 << 15, u16::MAX]),
+        TensorData::U32(vec![0, 1, 1 << 31, u32::MAX]),
+        TensorData::U64(vec![0, 1, 1 << 63, u64::MAX]),
+        TensorData::Bool(vec![true, false, false, true]),
+    ]
+}
+
+#[test]
+fn every_element_type_goes_in_and_comes_out() {
+    for engine in engines() {
+        for data in every_type() {
+            let dtype = data.dtype();
+            let node = NodeProto::new("Reshape", &["x", "shape"], &["y"]);
+            let mut model = model(node, dtype, &[Dim::Fixed(4)]);
+            let graph = model.graph.as_mut().unwrap();
+            let shape = Tensor::i64([2], vec![2, -1]).unwrap();
+            graph.initializer = vec![shape.to_proto("shape")];
+            graph.output = vec![ValueInfoProto::tensor(
+                "y",
+                dtype,
+                &[Dim::Fixed(2), Dim::Fixed(2)],
+            )];
+            let x = Tensor::new([4], data.clone()).unwrap();
+            let result = engine
+                .load(&model)
+                .and_then(|mut session| session.run(&[("x", &x)]));
+            if engine.info().name == "tract" && dtype == DataType::Bfloat16 {
+                let text = result.unwrap_err().to_string();
+                assert!(text.contains("bf16") || text.contains("Bfloat16"), "{text}");
+            } else {
+                let y =
+                    result.unwrap_or_else(|error| panic!("{} {dtype:?}: {error}", engine.info()));
+                assert_eq!(y, [Tensor::new([2, 2], data).unwrap()], "{}", engine.info());
+            }
+        }
+    }
+}
+
+#[test]
+fn scalars_and_empty_tensors_pass() {
+    for engine in engines() {
+        for (shape, values) in [(vec![], vec![3.]), (vec![0, 2], vec![])] {
+            let dims: Vec<Dim> = shape.iter().map(|_| Dim::Unknown).collect();
+            let model = model(
+                NodeProto::new("Relu", &["x"], &["y"]),
+                DataType::Float,
+                &dims,
+            );
+            let x = Tensor::f32(shape, values).unwrap();
+            let y = engine.load(&model).unwrap().run(&[("x", &x)]).unwrap();
+            assert_eq!(y, [x], "{}", engine.info());
+        }
+    }
+}
+
+#[test]
+fn unknown_operator_is_named() {
+    let node = NodeProto::new("Frobnicate", &["x"], &["y"]).with_name("odd one");
+    let model = model(node, DataType::Float, &[Dim::Fixed(1)]);
+    let x = Tensor::f32([1], vec![1.]).unwrap();
+    for engine in engines() {
+        let result = engine
+            .load(&model)
+            .and_then(|mut session| session.run(&[("x", &x)]));
+        let text = result.unwrap_err().to_string();
+        assert!(text.contains("Frobnicate"), "{text}");
+        assert!(text.starts_with(engine.info().name), "{text}");
+    }
+}
+
+#[test]
+fn sessions_can_move_to_another_thread() {
+    fn movable<T: Send + ?Sized>() {}
+    movable::<dyn Session>();
+    for engine in engines() {
+        let mut session = engine.load(&dense()).unwrap();
+        let rows =
+            std::thread::spawn(move || session.run(&[("x", &batch(2))]).unwrap()[0].shape()[0]);
+        assert_eq!(rows.join().unwrap(), 2);
+    }
+}

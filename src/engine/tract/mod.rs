@@ -1,0 +1,110 @@
+//! The embedded engine: the `tract` crate, on the CPU.
+//!
+//! tract compiles for concrete input shapes. A [`Session`] keeps the model's messages (weights are
+//! shared bytes, so that costs nothing) and compiles a plan when a set of input shapes is first
+//! seen; see [`plan`]. tract can panic on models it does not expect: [`guard`] turns that into an
+//! error without a word on stderr.
+
+mod guard;
+mod plan;
+mod values;
+
+use std::sync::Arc;
+
+use tract_linalg::multithread::Executor;
+
+use super::inputs::{arrange, input_ports, output_ports};
+use super::{Engine, EngineInfo, Port, Session, threads_or_default};
+use crate::error::{Error, Result};
+use crate::onnx::{ModelProto, Tensor};
+use plan::Plan;
+
+/// Name in messages and reports.
+pub(super) const NAME: &str = "tract";
+
+/// Version of the `tract-onnx` crate; `Cargo.toml` pins it exactly.
+const VERSION: &str = "0.23.9";
+
+/// Plans kept per session. A pass over data needs two: full batches and the shorter last one. Each
+/// plan holds its own packed copy of the weights, so more would cost memory for nothing.
+const PLANS: usize = 2;
+
+/// The embedded engine on this many threads, by default one per core.
+pub fn tract(threads: Option<usize>) -> Arc<dyn Engine> {
+    let threads = threads_or_default(threads);
+    let executor = match threads {
+        1 => Executor::SingleThread,
+        count => Executor::multithread_with_name(count, guard::WORKER),
+    };
+    Arc::new(Tract {
+        info: EngineInfo {
+            name: NAME,
+            version: VERSION.to_owned(),
+            provider: "cpu".to_owned(),
+            library: None,
+            threads,
+        },
+        executor,
+    })
+}
+
+struct Tract {
+    info: EngineInfo,
+    executor: Executor,
+}
+
+impl Engine for Tract {
+    fn info(&self) -> &EngineInfo {
+        &self.info
+    }
+
+    fn load(&self, model: &ModelProto) -> Result<Box<dyn Session>> {
+        Ok(Box::new(TractSession {
+            inputs: input_ports(model),
+            outputs: output_ports(model),
+            model: model.clone(),
+            executor: self.executor.clone(),
+            plans: Vec::new(),
+        }))
+    }
+}
+
+struct TractSession {
+    model: ModelProto,
+    inputs: Vec<Port>,
+    outputs: Vec<Port>,
+    executor: Executor,
+    /// Most recently used first.
+    plans: Vec<Plan>,
+}
+
+impl Session for TractSession {
+    fn inputs(&self) -> &[Port] {
+        &self.inputs
+    }
+
+    fn outputs(&self) -> &[Port] {
+        &self.outputs
+    }
+
+    fn run(&mut self, inputs: &[(&str, &Tensor)]) -> Result<Vec<Tensor>> {
+        let tensors = arrange(NAME, &self.inputs, inputs)?;
+        let at = self.plans.iter().position(|plan| plan.fits(&tensors));
+        let plan = match at {
+            Some(at) => self.plans.remove(at),
+            None => {
+                // Before compiling: the old plan's weights make room for the new one's.
+                self.plans.truncate(PLANS - 1);
+                let compile = || Plan::compile(&self.model, &self.inputs, &tensors);
+                guard::run(&self.executor, compile).map_err(failed)?
+            }
+        };
+        let outputs = guard::run(&self.executor, || plan.run(&tensors)).map_err(failed)?;
+        self.plans.insert(0, plan);
+        Ok(outputs)
+    }
+}
+
+fn failed(what: String) -> Error {
+    Error::Engine { engine: NAME, what }
+}
