@@ -180,7 +180,7 @@ mod tests {
                 let proto = whole.cast(dtype).unwrap().to_proto("w");
                 let selected = select(&proto, case.axis, case.keep);
                 let seen = selected.as_ref().ok().map(|proto| {
-                    assert_eq!((proto.name(), proto.data_type()), ("w", dtype));
+                    assert_eq!((proto.name(), proto.data_type()), ("w", i32::from(dtype)));
                     Tensor::from_proto(proto).unwrap().to_i64()
                 });
                 assert_eq!(seen.as_deref(), case.expected, "case {number} as {dtype}");
