@@ -1,0 +1,268 @@
+//! Finds the head: picks the output, then the layers in front of it, then the features.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{ClassScores, Head, Layer, scores};
+use crate::{
+    error::{Error, Result},
+    graph::{Graph, NodeId, Shapes, Use, ValueId},
+    prune::{Group, Region, Source},
+};
+
+/// Finds the classification head of a graph.
+///
+/// # Errors
+/// [`Error::NoHead`] with everything that was tried.
+pub fn find(graph: &Graph<'_>, shapes: &Shapes) -> Result<Head> {
+    let mut tried = Vec::new();
+    let mut candidates = Vec::new();
+    for output in graph.outputs() {
+        match scores::behind(graph, shapes, output) {
+            Ok(found) => candidates.push(found),
+            Err(why) => tried.push(format!("output {:?}: {why}", graph.name(output))),
+        }
+    }
+    let ancestors: Vec<BTreeSet<NodeId>> = candidates
+        .iter()
+        .map(|scores| ancestors(graph, scores.value))
+        .collect();
+    let Some(best) = last_candidate(&candidates, &ancestors) else {
+        return Err(Error::NoHead { tried });
+    };
+    let inside = &ancestors[best];
+    let mut finder = Finder {
+        region: Region {
+            graph,
+            shapes,
+            inside,
+        },
+        groups: BTreeMap::new(),
+        notes: other_outputs(graph, &candidates, best),
+    };
+    for &node in &candidates[best].last {
+        finder.follow(node);
+    }
+    finder.into_head(candidates.swap_remove(best), tried)
+}
+
+/// The candidate whose scores no other candidate is computed from; the first of several.
+fn last_candidate(candidates: &[ClassScores], ancestors: &[BTreeSet<NodeId>]) -> Option<usize> {
+    let feeds_another = |index: usize| {
+        let last = &candidates[index].last;
+        let others = (0..candidates.len()).filter(|&other| {
+            other != index && candidates[other].last != *last
+        });
+        others
+            .into_iter()
+            .any(|other| last.iter().all(|node| ancestors[other].contains(node)))
+    };
+    let free = (0..candidates.len()).find(|&index| !feeds_another(index));
+    free.or((!candidates.is_empty()).then_some(0))
+}
+
+fn other_outputs(graph: &Graph<'_>, candidates: &[ClassScores], best: usize) -> Vec<String> {
+    let chosen = graph.name(candidates[best].output);
+    let others = candidates.iter().filter(|other| {
+        other.output != candidates[best].output && other.last != candidates[best].last
+    });
+    others
+        .map(|other| {
+            let name = graph.name(other.output);
+            format!("output {name:?} has scores of its own; only those of {chosen:?} are looked at")
+        })
+        .collect()
+}
+
+/// All nodes that a value depends on.
+fn ancestors(graph: &Graph<'_>, value: ValueId) -> BTreeSet<NodeId> {
+    let mut found = BTreeSet::new();
+    let mut open = vec![value];
+    while let Some(value) = open.pop() {
+        if let Some(node) = graph.producer(value)
+            && found.insert(node)
+        {
+            let count = graph.node(node).input.len();
+            open.extend((0..count).filter_map(|input| graph.input(node, input)));
+        }
+    }
+    found
+}
+
+struct Finder<'a> {
+    region: Region<'a>,
+    /// Groups by their first sink.
+    groups: BTreeMap<Use, Group>,
+    notes: Vec<String>,
+}
+
+impl Finder<'_> {
+    /// Finds the group in front of a dense layer, and those in front of the layers that make it.
+    fn follow(&mut self, node: NodeId) {
+        let mut open = vec![node];
+        let mut done = BTreeSet::new();
+        while let Some(node) = open.pop() {
+            let sink = Use { node, input: 0 };
+            if !done.insert(node) || self.is_known(sink) {
+                continue;
+            }
+            match Group::of(self.region, sink) {
+                Ok(group) => {
+                    open.extend(group.layers());
+                    open.extend(group.sinks.iter().map(|sink| sink.at.node));
+                    let first = group.sinks.iter().map(|sink| sink.at).min();
+                    done.extend(group.sinks.iter().map(|sink| sink.at.node));
+                    open.retain(|node| !done.contains(node));
+                    self.groups.insert(first.unwrap_or(sink), group);
+                }
+                Err(error) => self.notes.push(error.to_string()),
+            }
+        }
+    }
+
+    fn is_known(&self, sink: Use) -> bool {
+        let groups = self.groups.values();
+        groups
+            .flat_map(|group| &group.sinks)
+            .any(|known| known.at == sink)
+    }
+
+    fn into_head(mut self, scores: ClassScores, mut tried: Vec<String>) -> Result<Head> {
+        let graph = self.region.graph;
+        let place = places(graph);
+        let mut groups: Vec<Group> = std::mem::take(&mut self.groups).into_values().collect();
+        for group in &mut groups {
+            group.sinks.sort_by_key(|sink| place[&sink.at.node]);
+        }
+        groups.sort_by_key(|group| group.sinks.first().map(|sink| place[&sink.at.node]));
+        groups.retain(|group| group.width > 1);
+        if groups.is_empty() {
+            tried.append(&mut self.notes);
+            return Err(Error::NoHead { tried });
+        }
+        let layers = self.name(groups);
+        let (features, nodes) = self.border(&layers, scores.value);
+        Ok(Head {
+            scores,
+            layers,
+            features,
+            nodes,
+            notes: self.notes,
+        })
+    }
+
+    /// Names layers by what makes them, and notes what keeps its width.
+    fn name(&mut self, groups: Vec<Group>) -> Vec<Layer> {
+        let graph = self.region.graph;
+        let (mut features, mut dense) = (0, 0);
+        let mut layers = Vec::new();
+        for group in groups {
+            let makers: Vec<String> = group
+                .layers()
+                .map(|node| graph.site(node).to_string())
+                .collect();
+            let name = if makers.is_empty() {
+                features += 1;
+                numbered("features", features)
+            } else {
+                dense += 1;
+                format!("fc{dense}")
+            };
+            let readers = group.sinks.iter();
+            let readers: Vec<String> = readers
+                .map(|sink| graph.site(sink.at.node).to_string())
+                .collect();
+            let mut recognised = format!("read by {}", readers.join(" and "));
+            if !makers.is_empty() {
+                recognised = format!("made by {}, {recognised}", makers.join(" and "));
+            }
+            for source in &group.sources {
+                if let Source::Boundary { value, why, .. } = source {
+                    let value = graph.name(*value);
+                    self.notes.push(format!(
+                        "layer {name:?}: {value:?} keeps its width and is selected from, because it {why}"
+                    ));
+                }
+            }
+            layers.push(Layer {
+                name,
+                group,
+                recognised,
+            });
+        }
+        layers
+    }
+
+    /// What the head reads of the trunk, and the nodes behind it.
+    ///
+    /// The head is everything on a way from a layer's neurons to the scores.
+    fn border(&self, layers: &[Layer], scores: ValueId) -> (Vec<ValueId>, BTreeSet<NodeId>) {
+        let Region { graph, inside, .. } = self.region;
+        let mut starts: BTreeSet<ValueId> = BTreeSet::new();
+        for layer in layers {
+            for source in &layer.group.sources {
+                if let Source::Boundary { value, .. } = source {
+                    starts.insert(*value);
+                }
+            }
+            for sink in &layer.group.sinks {
+                let made = layer.group.layers().next().is_some();
+                if !made {
+                    starts.insert(sink.value);
+                }
+            }
+        }
+        let mut live: BTreeSet<ValueId> = starts.clone();
+        let mut nodes = BTreeSet::new();
+        for &node in graph.order().iter().filter(|node| inside.contains(node)) {
+            let count = graph.node(node).input.len();
+            let mut inputs = (0..count).filter_map(|input| graph.input(node, input));
+            if inputs.any(|value| live.contains(&value)) {
+                nodes.insert(node);
+                let outputs = 0..graph.node(node).output.len();
+                live.extend(outputs.filter_map(|output| graph.output(node, output)));
+            }
+        }
+        let mut features = Vec::new();
+        for &node in &nodes {
+            for input in 0..graph.node(node).input.len() {
+                let Some(value) = graph.input(node, input) else {
+                    continue;
+                };
+                let from_head = graph.producer(value).is_some_and(|p| nodes.contains(&p));
+                let known = from_head || features.contains(&value) || is_fixed(graph, value);
+                if !known {
+                    features.push(value);
+                }
+            }
+        }
+        features.retain(|&value| value != scores);
+        features.sort();
+        (features, nodes)
+    }
+}
+
+/// Whether a value is the same for every sample: a constant, or computed from constants only.
+fn is_fixed(graph: &Graph<'_>, value: ValueId) -> bool {
+    if graph.constant(value).is_some() {
+        return true;
+    }
+    let Some(node) = graph.producer(value) else {
+        return false;
+    };
+    let count = graph.node(node).input.len();
+    let mut inputs = (0..count).filter_map(|input| graph.input(node, input));
+    inputs.all(|input| is_fixed(graph, input))
+}
+
+fn numbered(name: &str, number: usize) -> String {
+    if number == 1 {
+        name.to_owned()
+    } else {
+        format!("{name}{number}")
+    }
+}
+
+fn places(graph: &Graph<'_>) -> BTreeMap<NodeId, usize> {
+    let order = graph.order().iter().enumerate();
+    order.map(|(place, &node)| (node, place)).collect()
+}

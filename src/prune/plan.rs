@@ -1,0 +1,323 @@
+//! Which neurons stay: a budget, scores, and the selection they lead to.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::scores::Scores;
+use crate::error::{Error, Result};
+
+/// How many neurons of a layer stay.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Keep {
+    /// A whole number of neurons.
+    Count(usize),
+    /// A share in (0, 1]; rounded up, so that at least one stays.
+    Share(f64),
+}
+
+impl Keep {
+    /// Reads `0.3`, `1` (all), or, above 1, a whole number of neurons.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for anything else.
+    pub fn parse(text: &str) -> Result<Self> {
+        let invalid = |what: &str| Error::Argument {
+            name: "--keep",
+            what: format!("{text:?} {what}"),
+        };
+        let number: f64 = text.trim().parse().map_err(|_| {
+            invalid("is neither a share in (0, 1] nor a whole number of neurons")
+        })?;
+        if number > 0.0 && number <= 1.0 {
+            return Ok(Self::Share(number));
+        }
+        match text.trim().parse::<usize>() {
+            Ok(count) if count > 1 => Ok(Self::Count(count)),
+            _ if number > 1.0 => Err(invalid("is above 1 but no whole number of neurons")),
+            _ => Err(invalid("is not above 0; at least one neuron stays in every layer")),
+        }
+    }
+
+    /// Number of neurons that stay out of `width`: at least one, at most all.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] when a count is larger than the layer.
+    pub fn of(self, width: usize) -> Result<usize> {
+        match self {
+            Self::Count(count) if count > width => Err(Error::Argument {
+                name: "--keep",
+                what: format!("{count} neurons cannot stay in a layer of {width}"),
+            }),
+            Self::Count(count) => Ok(count.max(1)),
+            Self::Share(share) => Ok(share_of(share, width)),
+        }
+    }
+}
+
+/// `ceil(share * width)`, at least 1; a product that is whole up to rounding is not rounded up.
+fn share_of(share: f64, width: usize) -> usize {
+    let exact = share * width as f64;
+    let nearest = exact.round();
+    let count = if (exact - nearest).abs() < 1e-9 * width as f64 {
+        nearest
+    } else {
+        exact.ceil()
+    };
+    (count as usize).clamp(1, width)
+}
+
+/// How many neurons stay, for all layers or by name.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Budget {
+    /// Layers without an entry of their own.
+    pub default: Keep,
+    /// Layers by name.
+    pub layers: BTreeMap<String, Keep>,
+    /// Whether neurons compete within their layer or over all layers.
+    pub scope: Scope,
+}
+
+/// Among which neurons a selection ranks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scope {
+    /// Each layer keeps its own share.
+    #[default]
+    Local,
+    /// All layers together keep the share; scores are first divided by their layer's mean.
+    Global,
+}
+
+/// The neurons that stay in each layer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// One entry per layer of the head, in its order.
+    pub layers: Vec<LayerPlan>,
+}
+
+/// The neurons that stay in one layer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LayerPlan {
+    /// Name of the layer.
+    pub name: String,
+    /// Number of neurons before.
+    pub width: usize,
+    /// Kept neurons, sorted, without repeats, never empty.
+    pub keep: Vec<usize>,
+}
+
+impl Budget {
+    /// The same budget for every layer, ranked within each.
+    pub fn uniform(keep: Keep) -> Self {
+        Self {
+            default: keep,
+            layers: BTreeMap::new(),
+            scope: Scope::Local,
+        }
+    }
+
+    /// Keeps the neurons with the largest scores; ties keep the lower index.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] when a named layer does not exist, a count does not fit, or a score is
+    /// not a number.
+    pub fn select(&self, scores: &Scores) -> Result<Plan> {
+        self.check(scores)?;
+        let counts = match self.scope {
+            Scope::Local => self.local_counts(scores)?,
+            Scope::Global => self.global_counts(scores)?,
+        };
+        let layers = scores.layers.iter().zip(counts);
+        Ok(Plan {
+            layers: layers
+                .map(|(layer, count)| LayerPlan {
+                    name: layer.name.clone(),
+                    width: layer.values.len(),
+                    keep: largest(&layer.values, count),
+                })
+                .collect(),
+        })
+    }
+
+    fn check(&self, scores: &Scores) -> Result<()> {
+        let names: Vec<&str> = scores.layers.iter().map(|l| l.name.as_str()).collect();
+        if let Some(name) = self.layers.keys().find(|name| !names.contains(&name.as_str())) {
+            return Err(Error::Argument {
+                name: "--keep",
+                what: format!("the head has no layer {name:?}; it has {}", names.join(", ")),
+            });
+        }
+        for layer in &scores.layers {
+            if let Some(index) = layer.values.iter().position(|score| score.is_nan()) {
+                return Err(Error::Argument {
+                    name: "--criterion",
+                    what: format!(
+                        "the score of neuron {index} of layer {:?} is not a number; the model or the data holds NaN or infinite values",
+                        layer.name
+                    ),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn keep_of(&self, name: &str) -> Keep {
+        self.layers.get(name).copied().unwrap_or(self.default)
+    }
+
+    fn local_counts(&self, scores: &Scores) -> Result<Vec<usize>> {
+        let layers = scores.layers.iter();
+        layers
+            .map(|layer| self.keep_of(&layer.name).of(layer.values.len()))
+            .collect()
+    }
+
+    /// Layers with a budget of their own keep it; the others share the default.
+    fn global_counts(&self, scores: &Scores) -> Result<Vec<usize>> {
+        let mut counts = self.local_counts(scores)?;
+        let shared: Vec<usize> = (0..counts.len())
+            .filter(|&layer| !self.layers.contains_key(&scores.layers[layer].name))
+            .collect();
+        let mut pool: Vec<(f64, usize, usize)> = Vec::new();
+        for &layer in &shared {
+            let values = &scores.layers[layer].values;
+            let mean = values.iter().sum::<f64>() / values.len() as f64;
+            let unit = if mean > 0.0 { mean } else { 1.0 };
+            let ranked = values.iter().enumerate();
+            pool.extend(ranked.map(|(neuron, score)| (score / unit, layer, neuron)));
+        }
+        let total = self.default.of(pool.len()).unwrap_or(pool.len());
+        // The best neuron of each layer stays whatever the others score.
+        pool.sort_by(|a, b| b.0.total_cmp(&a.0).then((a.1, a.2).cmp(&(b.1, b.2))));
+        shared.iter().for_each(|&layer| counts[layer] = 1);
+        let mut left = total.saturating_sub(shared.len());
+        let mut first = vec![true; counts.len()];
+        for (_, layer, _) in pool {
+            if std::mem::replace(&mut first[layer], false) {
+                continue;
+            }
+            if left == 0 {
+                break;
+            }
+            counts[layer] += 1;
+            left -= 1;
+        }
+        Ok(counts)
+    }
+}
+
+impl Plan {
+    /// Whether every neuron stays.
+    pub fn keeps_all(&self) -> bool {
+        let layers = self.layers.iter();
+        layers.clone().all(|layer| layer.keep.len() == layer.width)
+    }
+}
+
+/// Indices of the `count` largest scores, sorted by index.
+fn largest(scores: &[f64], count: usize) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..scores.len()).collect();
+    order.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]).then(a.cmp(&b)));
+    order.truncate(count);
+    order.sort_unstable();
+    order
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scores(layers: &[(&str, &[f64])]) -> Scores {
+        Scores {
+            layers: layers
+                .iter()
+                .map(|(name, values)| super::super::LayerScores {
+                    name: (*name).to_owned(),
+                    values: values.to_vec(),
+                })
+                .collect(),
+        }
+    }
+
+    #[test]
+    fn keep_reads_shares_and_counts_and_refuses_the_rest() {
+        let cases = [
+            ("0.3", Some(Keep::Share(0.3))),
+            ("1", Some(Keep::Share(1.0))),
+            ("1.0", Some(Keep::Share(1.0))),
+            ("512", Some(Keep::Count(512))),
+            ("0", None),
+            ("-0.1", None),
+            ("1.5", None),
+            ("nan", None),
+            ("inf", None),
+            ("", None),
+            ("many", None),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(Keep::parse(text).ok(), expected, "--keep {text:?}");
+        }
+    }
+
+    #[test]
+    fn a_share_is_rounded_up_but_not_by_floating_point_noise() {
+        // 0.3 * 10 is 3.0000000000000004 in f64, 0.07 * 100 is 7.000000000000001
+        for (share, width, expected) in [
+            (0.3, 10, 3),
+            (0.07, 100, 7),
+            (0.301, 10, 4),
+            (0.001, 10, 1),
+            (1.0, 7, 7),
+            (0.3, 25088, 7527),
+        ] {
+            assert_eq!(share_of(share, width), expected, "{share} of {width}");
+        }
+    }
+
+    #[test]
+    fn the_largest_scores_stay_and_ties_keep_the_lower_index() {
+        assert_eq!(largest(&[1.0, 3.0, 2.0, 3.0], 2), [1, 3]);
+        assert_eq!(largest(&[2.0, 2.0, 2.0], 2), [0, 1]);
+        assert_eq!(largest(&[0.0, f64::INFINITY], 1), [1]);
+    }
+
+    #[test]
+    fn layers_follow_their_own_budget() {
+        let mut budget = Budget::uniform(Keep::Share(0.5));
+        budget.layers.insert("fc1".to_owned(), Keep::Count(3));
+        let plan = budget.select(&scores(&[
+            ("features", &[1.0, 2.0, 3.0, 4.0]),
+            ("fc1", &[4.0, 3.0, 2.0, 1.0]),
+        ]));
+        let keeps: Vec<Vec<usize>> = plan.unwrap().layers.into_iter().map(|l| l.keep).collect();
+        assert_eq!(keeps, [vec![2, 3], vec![0, 1, 2]]);
+    }
+
+    #[test]
+    fn global_scope_moves_neurons_between_layers_but_empties_none() {
+        let budget = Budget {
+            scope: Scope::Global,
+            ..Budget::uniform(Keep::Share(0.5))
+        };
+        // Divided by their means: [0.4, 0.4, 0.4, 2.8] and [1, 1, 1, 1].
+        let plan = budget.select(&scores(&[
+            ("a", &[1.0, 1.0, 1.0, 7.0]),
+            ("b", &[5.0, 5.0, 5.0, 5.0]),
+        ]));
+        let keeps: Vec<Vec<usize>> = plan.unwrap().layers.into_iter().map(|l| l.keep).collect();
+        assert_eq!(keeps, [vec![3], vec![0, 1, 2]]);
+    }
+
+    #[test]
+    fn a_budget_that_does_not_fit_names_the_layer() {
+        let scores = scores(&[("features", &[1.0, f64::NAN])]);
+        let error = Budget::uniform(Keep::Share(0.5)).select(&scores);
+        assert!(error.unwrap_err().to_string().contains("neuron 1 of layer"));
+        let mut budget = Budget::uniform(Keep::Share(0.5));
+        budget.layers.insert("fc9".to_owned(), Keep::Share(0.5));
+        let error = budget.select(&scores).unwrap_err().to_string();
+        assert!(error.contains("no layer \"fc9\""), "{error}");
+    }
+}
