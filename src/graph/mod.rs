@@ -13,7 +13,7 @@ use std::collections::HashMap;
 
 use crate::{
     error::{Error, Result, Site},
-    onnx::{GraphProto, ModelProto, NodeProto, Tensor, TensorData, TensorProto},
+    onnx::{GraphProto, ModelProto, NodeProto, Tensor, TensorData, TensorProto, slice},
 };
 
 pub use extract::{extract, with_outputs};
@@ -58,7 +58,8 @@ pub struct Graph<'m> {
     uses: Vec<Vec<Use>>,
     order: Vec<NodeId>,
     initializers: HashMap<ValueId, &'m TensorProto>,
-    /// Constants given by a Constant node's scalar or list attributes, which hold no tensor.
+    /// Constants that the file holds in another form: scalar and list attributes of Constant
+    /// nodes, and transposed weights.
     made: HashMap<ValueId, TensorProto>,
 }
 
@@ -89,6 +90,7 @@ impl<'m> Graph<'m> {
         graph.add_nodes()?;
         graph.add_uses()?;
         graph.order = order::topological(&graph)?;
+        graph.fold_transposes();
         Ok(graph)
     }
 
@@ -170,6 +172,23 @@ impl<'m> Graph<'m> {
         Ok(())
     }
 
+    /// Exporters that fold no constants write `x W^T` as a Transpose of W and a MatMul.
+    fn fold_transposes(&mut self) {
+        for id in self.order.clone() {
+            let node = self.node(id);
+            let swaps = node.ints("perm").is_none_or(|axes| axes == [1, 0]);
+            if node.op() != "Transpose" || !swaps {
+                continue;
+            }
+            let weight = self.input(id, 0).and_then(|value| self.constant(value));
+            let folded = weight.and_then(slice::transposed);
+            if let (Some(mut tensor), Some(output)) = (folded, self.output(id, 0)) {
+                tensor.name = Some(self.names[output.0].to_owned());
+                self.made.insert(output, tensor);
+            }
+        }
+    }
+
     fn intern(&mut self, name: &'m str) -> ValueId {
         if let Some(&id) = self.ids.get(name) {
             return id;
@@ -243,8 +262,8 @@ impl<'m> Graph<'m> {
         &self.order
     }
 
-    /// The tensor behind a constant value: an initializer, a Constant node, or either of them
-    /// behind `Identity`.
+    /// The tensor behind a constant value: an initializer, a Constant node, a transposed weight,
+    /// or any of them behind `Identity`.
     pub fn constant(&self, id: ValueId) -> Option<&TensorProto> {
         let mut id = id;
         loop {

@@ -63,7 +63,7 @@ impl Patch {
 
     /// Gives the edited model.
     ///
-    /// Initializers and Constant nodes that lost their last reader are gone, declared shapes that
+    /// Initializers and nodes that lost their last reader are gone, declared shapes that
     /// no longer hold are dropped, and everything else is as it was. The result is checked: every
     /// value that is read is made once, and there is no cycle.
     ///
@@ -138,7 +138,7 @@ fn place_for(proto: &GraphProto, node: &NodeProto) -> usize {
         .map_or(0, |last| last + 1)
 }
 
-/// Removes constants that were read before and are not any more, and what fed only them.
+/// Removes constants and nodes that were read before and are not any more, and what fed only them.
 fn remove_orphans(proto: &mut GraphProto, read_before: &BTreeSet<String>) {
     loop {
         let read = read_names(proto);
@@ -150,11 +150,15 @@ fn remove_orphans(proto: &mut GraphProto, read_before: &BTreeSet<String>) {
             .map(|tensor| tensor.name().to_owned())
             .filter(|name| orphan(name))
             .collect();
-        proto.initializer.retain(|tensor| !gone.contains(tensor.name()));
+        proto
+            .initializer
+            .retain(|tensor| !gone.contains(tensor.name()));
         proto.input.retain(|input| !gone.contains(input.name()));
         proto.node.retain(|node| {
-            let constant = matches!(node.op(), "Constant" | "Identity");
-            !(constant && node.output.iter().all(|name| orphan(name)))
+            !node
+                .output
+                .iter()
+                .all(|name| name.is_empty() || orphan(name))
         });
         proto
             .quantization_annotation

@@ -6,7 +6,8 @@ use super::{ClassScores, Head, Layer, scores};
 use crate::{
     error::{Error, Result},
     graph::{Graph, NodeId, Shapes, Use, ValueId},
-    prune::{Group, Region, Source},
+    onnx::Dim,
+    prune::{Group, Region, Source, UNKNOWN_SHAPE},
 };
 
 /// Finds the classification head of a graph.
@@ -49,9 +50,8 @@ pub fn find(graph: &Graph<'_>, shapes: &Shapes) -> Result<Head> {
 fn last_candidate(candidates: &[ClassScores], ancestors: &[BTreeSet<NodeId>]) -> Option<usize> {
     let feeds_another = |index: usize| {
         let last = &candidates[index].last;
-        let others = (0..candidates.len()).filter(|&other| {
-            other != index && candidates[other].last != *last
-        });
+        let others = (0..candidates.len())
+            .filter(|&other| other != index && candidates[other].last != *last);
         others
             .into_iter()
             .any(|other| last.iter().all(|node| ancestors[other].contains(node)))
@@ -108,15 +108,43 @@ impl Finder<'_> {
             match Group::of(self.region, sink) {
                 Ok(group) => {
                     open.extend(group.layers());
-                    open.extend(group.sinks.iter().map(|sink| sink.at.node));
+                    open.extend(self.behind_boundaries(&group));
                     let first = group.sinks.iter().map(|sink| sink.at).min();
                     done.extend(group.sinks.iter().map(|sink| sink.at.node));
-                    open.retain(|node| !done.contains(node));
                     self.groups.insert(first.unwrap_or(sink), group);
                 }
                 Err(error) => self.notes.push(error.to_string()),
             }
         }
+    }
+
+    /// Dense layers that feed a boundary of the group: they keep their outputs, but what they read
+    /// can be cut all the same. The way back ends where values have more than one position.
+    fn behind_boundaries(&self, group: &Group) -> Vec<NodeId> {
+        let Region { graph, shapes, .. } = self.region;
+        let boundaries = group.sources.iter().filter_map(|source| match source {
+            Source::Boundary { value, .. } => Some(*value),
+            Source::Layer(_) => None,
+        });
+        let mut open: Vec<ValueId> = boundaries.collect();
+        let mut seen = BTreeSet::new();
+        let mut found = Vec::new();
+        while let Some(value) = open.pop() {
+            let vector = shapes.dims(value).is_some_and(is_vector);
+            let Some(node) = graph.producer(value).filter(|_| vector) else {
+                continue;
+            };
+            if !seen.insert(node) {
+                continue;
+            }
+            if scores::is_dense(graph, node) {
+                found.push(node);
+            } else {
+                let count = graph.node(node).input.len();
+                open.extend((0..count).filter_map(|input| graph.input(node, input)));
+            }
+        }
+        found
     }
 
     fn is_known(&self, sink: Use) -> bool {
@@ -141,12 +169,14 @@ impl Finder<'_> {
         }
         let layers = self.name(groups);
         let (features, nodes) = self.border(&layers, scores.value);
+        let wants_shapes = self.notes.iter().any(|note| note.contains(UNKNOWN_SHAPE));
         Ok(Head {
             scores,
             layers,
             features,
             nodes,
             notes: self.notes,
+            wants_shapes,
         })
     }
 
@@ -160,7 +190,8 @@ impl Finder<'_> {
                 .layers()
                 .map(|node| graph.site(node).to_string())
                 .collect();
-            let name = if makers.is_empty() {
+            let hidden = !makers.is_empty() || !self.behind_boundaries(&group).is_empty();
+            let name = if !hidden {
                 features += 1;
                 numbered("features", features)
             } else {
@@ -179,7 +210,7 @@ impl Finder<'_> {
                 if let Source::Boundary { value, why, .. } = source {
                     let value = graph.name(*value);
                     self.notes.push(format!(
-                        "layer {name:?}: {value:?} keeps its width and is selected from, because it {why}"
+                        "layer {name:?}: {value:?} keeps its width and is selected from, because {why}"
                     ));
                 }
             }
@@ -239,6 +270,12 @@ impl Finder<'_> {
         features.sort();
         (features, nodes)
     }
+}
+
+/// Whether at most one axis beside the batch has more than one entry.
+fn is_vector(dims: &[Dim]) -> bool {
+    let others = dims.iter().skip(1);
+    others.filter(|dim| **dim != Dim::Fixed(1)).count() <= 1 && dims.len() > 1
 }
 
 /// Whether a value is the same for every sample: a constant, or computed from constants only.

@@ -34,6 +34,8 @@ pub struct Head {
     pub nodes: BTreeSet<NodeId>,
     /// What could not be cut, or only in part, and why; one sentence each.
     pub notes: Vec<String>,
+    /// Whether more could be cut if the shapes of all values near the scores were known.
+    pub wants_shapes: bool,
 }
 
 /// The class scores of a model.

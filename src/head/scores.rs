@@ -10,10 +10,36 @@ use crate::{
 
 /// Operators that may stand between the last dense layer and the output.
 const PASSING: &[&str] = &[
-    "Add", "AveragePool", "Cast", "Clip", "Concat", "Div", "Dropout", "Flatten",
-    "GlobalAveragePool", "GlobalMaxPool", "Identity", "LeakyRelu", "LogSoftmax", "MaxPool", "Mean",
-    "Mul", "Neg", "ReduceMax", "ReduceMean", "ReduceSum", "Relu", "Reshape", "Sigmoid", "Softmax",
-    "Squeeze", "Sub", "Sum", "Tanh", "Transpose", "Unsqueeze",
+    "Add",
+    "AveragePool",
+    "Cast",
+    "Clip",
+    "Concat",
+    "Div",
+    "Dropout",
+    "Flatten",
+    "GlobalAveragePool",
+    "GlobalMaxPool",
+    "Identity",
+    "LeakyRelu",
+    "LogSoftmax",
+    "MaxPool",
+    "Mean",
+    "Mul",
+    "Neg",
+    "ReduceMax",
+    "ReduceMean",
+    "ReduceSum",
+    "Relu",
+    "Reshape",
+    "Sigmoid",
+    "Softmax",
+    "Squeeze",
+    "Sub",
+    "Sum",
+    "Tanh",
+    "Transpose",
+    "Unsqueeze",
 ];
 
 /// Operators that turn scores into a decision; the scores are their first input.
@@ -21,9 +47,20 @@ const DECISIONS: &[&str] = &["ArgMax", "TopK", "Hardmax"];
 
 /// Quantized operators: a model is pruned first and quantized then.
 const QUANTIZED: &[&str] = &[
-    "ConvInteger", "DequantizeLinear", "DynamicQuantizeLinear", "DynamicQuantizeMatMul",
-    "MatMulInteger", "MatMulIntegerToFloat", "MatMulNBits", "QGemm", "QLinearAdd", "QLinearConv",
-    "QLinearGlobalAveragePool", "QLinearMatMul", "QLinearSoftmax", "QuantizeLinear",
+    "ConvInteger",
+    "DequantizeLinear",
+    "DynamicQuantizeLinear",
+    "DynamicQuantizeMatMul",
+    "MatMulInteger",
+    "MatMulIntegerToFloat",
+    "MatMulNBits",
+    "QGemm",
+    "QLinearAdd",
+    "QLinearConv",
+    "QLinearGlobalAveragePool",
+    "QLinearMatMul",
+    "QLinearSoftmax",
+    "QuantizeLinear",
 ];
 
 /// What one walk back from an output met.
@@ -79,7 +116,12 @@ fn before_decision(graph: &Graph<'_>, output: ValueId) -> ValueId {
     while let Some(node) = graph.producer(value) {
         let op_type = graph.node(node).op();
         let decides = DECISIONS.contains(&op_type);
-        if !decides && !matches!(op_type, "Cast" | "Squeeze" | "Identity" | "Reshape" | "Flatten") {
+        if !decides
+            && !matches!(
+                op_type,
+                "Cast" | "Squeeze" | "Identity" | "Reshape" | "Flatten"
+            )
+        {
             return output;
         }
         let Some(input) = graph.input(node, 0) else {
@@ -127,7 +169,9 @@ impl Walk<'_> {
             }
             let name = self.graph.name(value);
             let Some(node) = self.graph.producer(value) else {
-                return Err(format!("reaches the model's input {name:?} without a dense layer"));
+                return Err(format!(
+                    "reaches the model's input {name:?} without a dense layer"
+                ));
             };
             let site = self.graph.site(node);
             let op_type = self.graph.node(node).op();

@@ -41,6 +41,31 @@ pub fn select(proto: &TensorProto, axis: usize, keep: &[usize]) -> Result<Tensor
     })
 }
 
+/// The weight with its two axes exchanged, values in `raw_data`; nothing when it has not two axes
+/// or cannot be read.
+pub fn transposed(proto: &TensorProto) -> Option<TensorProto> {
+    let layout = layout(proto).ok()?;
+    let width = layout.dtype.bytes()?;
+    let &[rows, columns] = layout.shape.as_slice() else {
+        return None;
+    };
+    let bytes = raw_bytes(proto, &layout).ok()?;
+    let mut raw = Vec::with_capacity(bytes.len());
+    for column in 0..columns {
+        for row in 0..rows {
+            let start = (row * columns + column) * width;
+            raw.extend_from_slice(bytes.get(start..start + width)?);
+        }
+    }
+    Some(TensorProto {
+        dims: proto.dims.iter().rev().copied().collect(),
+        data_type: proto.data_type,
+        name: proto.name.clone(),
+        raw_data: Some(raw.into()),
+        ..TensorProto::default()
+    })
+}
+
 /// `values` has this `shape`; runs of neighbouring indices are copied as one piece.
 pub(super) fn select_values<T: Copy>(
     values: &[T],

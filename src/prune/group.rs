@@ -257,7 +257,7 @@ impl<'a> Walk<'a> {
     fn visit(&mut self, value: ValueId, axis: usize, map: &Map) -> Result<(), Barrier> {
         match self.visited.get(&value) {
             Some((old_axis, old_map)) if *old_axis == axis && old_map == map => Ok(()),
-            Some(_) => Err((value, "is needed in two different orders".to_owned())),
+            Some(_) => Err((value, "it is needed in two different orders".to_owned())),
             None => {
                 self.visited.insert(value, (axis, map.clone()));
                 self.open.push(value);
@@ -270,18 +270,18 @@ impl<'a> Walk<'a> {
     fn explore(&mut self, value: ValueId) -> Result<(), String> {
         let graph = self.region.graph;
         if graph.is_output(value) {
-            return Err("is an output of the model".to_owned());
+            return Err("it is an output of the model".to_owned());
         }
         let producer = graph
             .producer(value)
-            .ok_or_else(|| "is an input of the model".to_owned())?;
+            .ok_or_else(|| "it is an input of the model".to_owned())?;
         let outputs = &graph.node(producer).output;
         let index = outputs.iter().position(|name| name == graph.name(value));
         self.pass(value, Port::Output(index.unwrap_or(0)), producer)?;
         for &reading in graph.uses(value) {
             if reading.input == Use::CAPTURE || !self.region.inside.contains(&reading.node) {
                 let site = graph.site(reading.node);
-                return Err(format!("is also read by {site}"));
+                return Err(format!("{site} reads it too"));
             }
             self.pass(value, Port::Input(reading.input), reading.node)?;
         }
@@ -312,7 +312,7 @@ impl<'a> Walk<'a> {
         let coupling = self.ask(value, port, node)?;
         let graph = self.region.graph;
         if self.nodes.contains_key(&(node, coupling.role)) {
-            return Err(format!("is read twice by {}", graph.site(node)));
+            return Err(format!("{} reads it twice", graph.site(node)));
         }
         for (other, axis, map) in &coupling.ports {
             let next = match other {

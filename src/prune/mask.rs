@@ -39,7 +39,9 @@ pub fn masked(graph: &Graph<'_>, groups: &[&Group], plan: &Plan) -> Result<Model
 }
 
 fn weight_type(graph: &Graph<'_>, sink: &super::Sink) -> Result<DataType> {
-    let weight = graph.input(sink.at.node, 1).and_then(|id| graph.constant(id));
+    let weight = graph
+        .input(sink.at.node, 1)
+        .and_then(|id| graph.constant(id));
     let dtype = weight.and_then(|tensor| DataType::try_from(tensor.data_type()).ok());
     dtype.ok_or_else(|| Error::Unsupported {
         site: graph.site(sink.at.node),
@@ -52,7 +54,9 @@ fn trailing_axes(graph: &Graph<'_>, sink: &super::Sink) -> Result<usize> {
     let node = graph.node(sink.at.node);
     match node.op() {
         // The last axis, unless Gemm transposes its input.
-        "Gemm" | "MatMul" => Ok(1_usize.saturating_sub(sink.axis) * usize::from(node.op() == "Gemm")),
+        "Gemm" | "MatMul" => {
+            Ok(1_usize.saturating_sub(sink.axis) * usize::from(node.op() == "Gemm"))
+        }
         "Conv" => {
             let weight = graph.constant_input(sink.at.node, 1);
             Ok(weight.map_or(0, |tensor| tensor.shape().len().saturating_sub(2)))

@@ -17,4 +17,5 @@ pub mod scores;
 
 pub use group::{Group, Region, Sink, Source};
 pub use plan::{Budget, Keep, Plan, Scope};
+pub use rules::UNKNOWN_SHAPE;
 pub use scores::{LayerScores, Scores};

@@ -27,16 +27,19 @@ impl Keep {
             name: "--keep",
             what: format!("{text:?} {what}"),
         };
-        let number: f64 = text.trim().parse().map_err(|_| {
-            invalid("is neither a share in (0, 1] nor a whole number of neurons")
-        })?;
+        let number: f64 = text
+            .trim()
+            .parse()
+            .map_err(|_| invalid("is neither a share in (0, 1] nor a whole number of neurons"))?;
         if number > 0.0 && number <= 1.0 {
             return Ok(Self::Share(number));
         }
         match text.trim().parse::<usize>() {
             Ok(count) if count > 1 => Ok(Self::Count(count)),
             _ if number > 1.0 => Err(invalid("is above 1 but no whole number of neurons")),
-            _ => Err(invalid("is not above 0; at least one neuron stays in every layer")),
+            _ => Err(invalid(
+                "is not above 0; at least one neuron stays in every layer",
+            )),
         }
     }
 
@@ -143,10 +146,17 @@ impl Budget {
 
     fn check(&self, scores: &Scores) -> Result<()> {
         let names: Vec<&str> = scores.layers.iter().map(|l| l.name.as_str()).collect();
-        if let Some(name) = self.layers.keys().find(|name| !names.contains(&name.as_str())) {
+        if let Some(name) = self
+            .layers
+            .keys()
+            .find(|name| !names.contains(&name.as_str()))
+        {
             return Err(Error::Argument {
                 name: "--keep",
-                what: format!("the head has no layer {name:?}; it has {}", names.join(", ")),
+                what: format!(
+                    "the head has no layer {name:?}; it has {}",
+                    names.join(", ")
+                ),
             });
         }
         for layer in &scores.layers {

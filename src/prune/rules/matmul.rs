@@ -23,7 +23,9 @@ fn gemm(arrival: &Arrival<'_>) -> Result<Coupling, Stop> {
             bias(arrival, &mut coupling, 2)?;
             Ok(coupling)
         }
-        Port::Input(_) | Port::Output(_) => Err("is reached at an axis it does not make".to_owned()),
+        Port::Input(_) | Port::Output(_) => {
+            Err("is reached at an axis it does not make".to_owned())
+        }
     }
 }
 
@@ -91,7 +93,9 @@ pub(super) fn bias(
     if arrival.value(Port::Input(input)).is_none() {
         return Ok(());
     }
-    let tensor = arrival.constant(input).ok_or("has a bias that is computed")?;
+    let tensor = arrival
+        .constant(input)
+        .ok_or("has a bias that is computed")?;
     let last = tensor.dims.len().checked_sub(1);
     if let Some(axis) = last
         && tensor.dims[axis] != 1

@@ -96,7 +96,7 @@ const FAMILIES: &[&[(&str, Rule)]] = &[
 ];
 
 /// What a rule says when it needs axes that neither the file declares nor a run has shown.
-pub(super) const UNKNOWN_SHAPE: &str = "has values of unknown shape";
+pub const UNKNOWN_SHAPE: &str = "has values of unknown shape";
 
 /// Asks the rule of the node's operator.
 pub(super) fn ask(arrival: &Arrival<'_>) -> Result<Coupling, Stop> {
