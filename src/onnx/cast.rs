@@ -182,3 +182,61 @@ impl TensorData {
         Ok(select_each!(F32 F64 F16 BF16 I8 I16 I32 I64 U8 U16 U32 U64 Bool))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn casts_round_saturate_and_cut_off() {
+        let big = i64::MAX - 1;
+        let cases = [
+            // Exact where the target can hold it, even beyond 2^53.
+            (
+                TensorData::I64(vec![big]),
+                TensorData::U64(vec![9_223_372_036_854_775_806]),
+            ),
+            // Fractions are cut off towards zero, NaN becomes 0, the rest saturates.
+            (
+                TensorData::F32(vec![1.9, -1.9, f32::NAN, 1e9, -1e9]),
+                TensorData::I8(vec![1, -1, 0, 127, -128]),
+            ),
+            (TensorData::I32(vec![-1, 300]), TensorData::U8(vec![0, 255])),
+            // Round to nearest, ties to even: 2^24 + 1 lies between two f32.
+            (
+                TensorData::I32(vec![16_777_217]),
+                TensorData::F32(vec![16_777_216.0]),
+            ),
+            (TensorData::F64(vec![0.1]), TensorData::F32(vec![0.1])),
+            (
+                TensorData::F32(vec![65536.0]),
+                TensorData::F16(vec![f16::INFINITY]),
+            ),
+            (
+                TensorData::F32(vec![1.0]),
+                TensorData::BF16(vec![bf16::ONE]),
+            ),
+            // Booleans.
+            (
+                TensorData::F32(vec![0.0, -0.5]),
+                TensorData::Bool(vec![false, true]),
+            ),
+            (
+                TensorData::Bool(vec![false, true]),
+                TensorData::F64(vec![0.0, 1.0]),
+            ),
+        ];
+        for (from, to) in cases {
+            assert_eq!(from.cast(to.dtype()).unwrap(), to, "{from:?}");
+        }
+        assert!(TensorData::F32(vec![]).cast(DataType::String).is_err());
+    }
+
+    #[test]
+    fn f32_values_are_borrowed() {
+        let data = TensorData::F32(vec![1.0, 2.0]);
+        assert!(matches!(data.to_f32(), Cow::Borrowed([1.0, 2.0])));
+        assert_eq!(TensorData::F16(vec![f16::ONE]).to_f32(), [1.0].as_slice());
+        assert_eq!(TensorData::U64(vec![u64::MAX]).to_i64(), [i64::MAX]);
+    }
+}

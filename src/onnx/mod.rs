@@ -6,24 +6,26 @@
 #![deny(clippy::as_conversions)] // negative dims, i64 -> usize: every conversion here is checked
 
 mod cast;
+mod check;
 mod decode;
+mod detach;
 mod dtype;
+mod external;
 mod layout;
 mod model;
 mod node;
 mod save;
 pub mod slice;
+mod sniff;
+mod stream;
 pub mod tensor;
 pub mod text;
 mod value;
+mod walk;
+mod wire;
 
 /// The ONNX messages, generated from `proto/onnx.proto`.
-#[expect(
-    missing_docs,
-    clippy::as_conversions,
-    clippy::all,
-    reason = "generated code"
-)]
+#[expect(missing_docs, clippy::all, reason = "generated code")]
 pub mod proto {
     include!(concat!(env!("OUT_DIR"), "/onnx.rs"));
 }

@@ -9,7 +9,9 @@ use std::{
 use bytes::Bytes;
 use prost::Message;
 
-use super::{proto::ModelProto, save::Storage};
+use super::{
+    check::check, external, proto::ModelProto, save::Storage, sniff::looks_like, walk::stored, wire,
+};
 use crate::error::{Error, Result};
 
 /// Bounds that a model file must keep; each protects against a hostile or broken file.
@@ -67,16 +69,19 @@ impl Model {
     /// [`Error::Invalid`] when a tensor's values do not fit its shape.
     pub fn load(path: &Path, limits: &Limits) -> Result<Self> {
         let bytes = read(path, limits)?;
-        let file_bytes = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-        let proto = ModelProto::decode(bytes).map_err(|error| Error::Format {
+        let model_bytes = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        let mut proto = decode(bytes, limits).map_err(|what| Error::Format {
             path: path.to_owned(),
-            what: format!("not a valid ONNX file: {error}"),
+            what,
         })?;
+        let mut tensors = stored(&mut proto).into_tensors();
+        let sources = external::read(path, &mut tensors, limits)?;
+        check(path, &mut proto)?;
         Ok(Self {
             proto,
             path: Some(path.to_owned()),
-            external: Vec::new(),
-            file_bytes,
+            external: sources.files,
+            file_bytes: model_bytes.saturating_add(sources.bytes),
         })
     }
 
@@ -140,3 +145,21 @@ fn read(path: &Path, limits: &Limits) -> Result<Bytes> {
         .map_err(Error::io(path))?;
     Ok(bytes.into())
 }
+
+fn decode(bytes: Bytes, limits: &Limits) -> Result<ModelProto, String> {
+    let described = |problem: String| match looks_like(&bytes) {
+        Some(kind) => format!("not an ONNX file: it looks like {kind}"),
+        None if starts_like_onnx(&bytes) => problem,
+        None => format!("not an ONNX file: {problem}"),
+    };
+    wire::scan(&bytes, limits.messages).map_err(|fault| described(fault.to_string()))?;
+    ModelProto::decode(bytes.clone()).map_err(|error| described(error.to_string()))
+}
+
+/// Every exporter writes `ir_version` first: field 1, a small number.
+fn starts_like_onnx(bytes: &[u8]) -> bool {
+    matches!(bytes, [0x08, 1..0x40, ..])
+}
+
+#[cfg(test)]
+mod tests;

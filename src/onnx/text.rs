@@ -161,3 +161,50 @@ fn list(items: impl ExactSizeIterator<Item = String>) -> String {
 fn join(items: impl Iterator<Item = String>, separator: &str) -> String {
     items.collect::<Vec<_>>().join(separator)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::onnx::Tensor;
+
+    #[test]
+    fn graphs_print_one_line_per_initializer_and_node() {
+        let mut inner = GraphProto::new("inner");
+        inner.node = vec![NodeProto::new("Identity", &["y"], &["z"])];
+        let batch = Dim::Symbol("batch".into());
+        let mut graph = GraphProto::new("main");
+        graph.input = vec![
+            ValueInfoProto::tensor("x", DataType::Float, &[batch, Dim::Fixed(3), Dim::Unknown]),
+            ValueInfoProto {
+                name: Some("untyped".into()),
+                ..ValueInfoProto::default()
+            },
+        ];
+        graph.initializer = vec![
+            Tensor::f32([4, 3], vec![0.0; 12]).unwrap().to_proto("w"),
+            Tensor::i64([], vec![1]).unwrap().to_proto("axis"),
+        ];
+        graph.node = vec![
+            NodeProto::new("Gemm", &["x", "w", ""], &["y"])
+                .with_int("transB", 1)
+                .with_float("alpha", 0.5),
+            NodeProto::new("Op", &[], &["a", ""])
+                .with_domain("com.microsoft")
+                .with_ints("axes", &(0..20).collect::<Vec<_>>())
+                .with_floats("scales", &[1.0, 2.5])
+                .with_string("mode", "linear")
+                .with_tensor("value", Tensor::f32([1], vec![0.0]).unwrap().to_proto("")),
+            NodeProto::new("If", &["c"], &["z"]).with_graph("then_branch", inner),
+        ];
+        insta::assert_snapshot!(print(&graph), @r#"
+        graph "main" (x: f32[batch,3,?], untyped) -> ()
+          w: f32[4,3]
+          axis: i64[]
+          y = Gemm(x, w, _) {transB=1, alpha=0.5}
+          a, _ = com.microsoft.Op() {axes=[0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15, ... 20 values], scales=[1,2.5], mode="linear", value=f32[1]}
+          z = If(c) {then_branch=graph}
+            graph "inner" () -> ()
+              z = Identity(y)
+        "#);
+    }
+}
