@@ -1,1 +1,42 @@
-//! (to be written)
+//! Samples: files in, `f32` batches in the model's layout out.
+//!
+//! A path becomes a [`Dataset`] through one of the readers in `readers.rs` (image folders, `.npy`, `.npz`,
+//! IDX); how a stored sample becomes model input is a [`Preprocess`], taken from flags, presets or a
+//! configuration file beside the model. Letters in shapes: `N` samples, `C` channels, `H` height,
+//! `W` width, `F` features.
+//!
+//! Nothing is held as `f32` but the batches in flight: images are decoded per batch, plain array files are
+//! read per batch, and of compressed arrays only the chosen samples stay in memory, in their stored
+//! type. All that is read is bounded by [`DataLimits`] before it is allocated. The order of samples, and
+//! every value, is the same on every machine and for every number of threads.
+
+mod array;
+mod batches;
+mod config;
+mod dataset;
+mod folder;
+mod geometry;
+mod idx;
+mod noise;
+mod npy;
+mod npz;
+mod pixels;
+mod preprocess;
+mod presets;
+mod problem;
+mod readers;
+mod recipe;
+mod resize;
+mod rows;
+mod shape;
+mod split;
+
+pub use batches::Batches;
+pub use dataset::{Batch, DataLimits, DataOptions, Dataset};
+pub use geometry::{Centring, Resize, Size};
+pub use pixels::Channels;
+pub use preprocess::{FloatArrays, Overrides, Preprocess};
+pub use presets::names as preset_names;
+pub use resize::Interpolation;
+pub use shape::{InputShape, Layout};
+pub use split::split;

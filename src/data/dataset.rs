@@ -1,0 +1,317 @@
+//! The one type the rest of the crate sees: samples to read in batches.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+use rayon::prelude::*;
+use sha2::{Digest, Sha256};
+
+use super::batches::Batches;
+use super::geometry::Size;
+use super::noise::{self, Look, Noise};
+use super::preprocess::Preprocess;
+use super::problem::{Problem, list_of_bad};
+use super::readers::{self, Opened};
+use super::recipe::Recipe;
+use super::shape::{InputShape, product};
+use crate::error::{Error, Result};
+
+/// How to read a data set.
+#[derive(Clone, Debug)]
+pub struct DataOptions {
+    /// At most this many samples, chosen at random; `None`: all.
+    pub samples: Option<usize>,
+    /// Decides which samples are chosen, and what synthetic ones look like.
+    pub seed: u64,
+    /// What is done to each sample.
+    pub preprocess: Preprocess,
+    /// What the model takes.
+    pub input: InputShape,
+    /// Name of the model's input, by which an `.npz` may call its samples.
+    pub input_name: String,
+    /// Bounds on what a file may make this program allocate.
+    pub limits: DataLimits,
+}
+
+impl DataOptions {
+    /// All samples, seed 0, [`Preprocess::default`], default limits.
+    pub fn new(input: InputShape, input_name: impl Into<String>) -> Self {
+        Self {
+            samples: None,
+            seed: 0,
+            preprocess: Preprocess::default(),
+            input,
+            input_name: input_name.into(),
+            limits: DataLimits::default(),
+        }
+    }
+}
+
+/// Bounds on what a file may make this program allocate or unpack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DataLimits {
+    /// Bytes of one array held in memory (chosen samples of a compressed file, a Fortran-ordered array, labels).
+    pub held_bytes: u64,
+    /// Bytes one member of an archive, or one gzip file, may unpack to.
+    pub inflated_bytes: u64,
+    /// Pixels of one image.
+    pub image_pixels: u64,
+}
+
+impl Default for DataLimits {
+    /// 4 GiB held, 64 GiB unpacked, and 178,956,970 pixels: above that Pillow warns of a decompression bomb in twice
+    /// the size, and it is 512 MiB of RGB.
+    fn default() -> Self {
+        Self {
+            held_bytes: 4 << 30,
+            inflated_bytes: 64 << 30,
+            image_pixels: 178_956_970,
+        }
+    }
+}
+
+/// Samples ready to be fed to the model.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Batch {
+    /// `[N, C, H, W]`, `[N, H, W, C]`, `[N, F]`, ... as the model's input declares.
+    pub shape: Vec<usize>,
+    /// Row-major values, all of them finite.
+    pub values: Vec<f32>,
+    /// Class of each sample, where known; not compared with the model's number of classes.
+    pub labels: Option<Vec<usize>>,
+}
+
+impl Batch {
+    /// Number of samples.
+    pub fn len(&self) -> usize {
+        self.shape[0]
+    }
+
+    /// Whether there is no sample in it.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// The chosen samples of an image folder, array file or noise source. Clones share everything.
+#[derive(Clone)]
+pub struct Dataset {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    path: PathBuf,
+    kind: &'static str,
+    seed: u64,
+    opened: Opened,
+    fingerprint: OnceLock<String>,
+}
+
+impl Dataset {
+    /// Opens what lies at `path` and chooses the samples. Headers are checked, and of image folders every chosen
+    /// file's; pixels are decoded when they are read.
+    ///
+    /// `Error::Data` names what is wrong with the data: a shape that does not fit the model's input, a truncated file,
+    /// up to ten files of a folder that are no images.
+    pub fn open(path: &Path, options: &DataOptions) -> Result<Self> {
+        if options.samples == Some(0) {
+            return Err(Error::Argument {
+                name: "--samples",
+                what: "must be at least 1".to_owned(),
+            });
+        }
+        options.preprocess.check()?;
+        let reader = readers::find(path)?;
+        let opened = (reader.open)(path, options)?;
+        Ok(Self::new(path, reader.kind, options.seed, opened))
+    }
+
+    /// Synthetic samples in the shape of the model's input, `options.samples` of them or 256.
+    pub fn synthetic(options: &DataOptions) -> Result<Self> {
+        options.preprocess.check()?;
+        let path = Path::new("synthetic noise");
+        let total = options.samples.unwrap_or(noise::DEFAULT_SAMPLES).max(1);
+        let (recipe, look) = synthetic_recipe(options).map_err(|problem| problem.at(path))?;
+        let opened = Opened {
+            samples: Box::new(Noise {
+                look,
+                seed: options.seed,
+            }),
+            recipe,
+            total,
+            chosen: (0..total).collect(),
+            labels: None,
+            class_names: None,
+            stored: format!("{total} synthetic samples"),
+            notes: vec![],
+        };
+        Ok(Self::new(path, "synthetic noise", options.seed, opened))
+    }
+
+    fn new(path: &Path, kind: &'static str, seed: u64, opened: Opened) -> Self {
+        let path = path.to_owned();
+        Self {
+            inner: Arc::new(Inner {
+                path,
+                kind,
+                seed,
+                opened,
+                fingerprint: OnceLock::new(),
+            }),
+        }
+    }
+
+    /// Number of chosen samples; at least 1.
+    pub fn len(&self) -> usize {
+        self.inner.opened.chosen.len()
+    }
+
+    /// Always `false`: an empty data set is an error when it is opened.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Where the samples come from.
+    pub fn path(&self) -> &Path {
+        &self.inner.path
+    }
+
+    /// Class of each chosen sample, where known.
+    pub fn labels(&self) -> Option<&[usize]> {
+        self.inner.opened.labels.as_deref()
+    }
+
+    /// Names of the classes, where known: the names of the sub-folders.
+    pub fn class_names(&self) -> Option<&[String]> {
+        self.inner.opened.class_names.as_deref()
+    }
+
+    /// Shape of one sample in a batch: [`Batch::shape`] without its first axis.
+    pub fn sample_shape(&self) -> &[usize] {
+        self.inner.opened.recipe.shape()
+    }
+
+    /// SHA-256 over the whole data set, not only the chosen samples: contents of array files, names and sizes of image
+    /// files. Computed when first asked for.
+    pub fn fingerprint(&self) -> Result<String> {
+        if let Some(known) = self.inner.fingerprint.get() {
+            return Ok(known.clone());
+        }
+        let mut hash = Sha256::new();
+        self.inner.opened.samples.digest(&mut hash)?;
+        let text: String = hash
+            .finalize()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        Ok(self.inner.fingerprint.get_or_init(|| text).clone())
+    }
+
+    /// What is read and what is done to it, for the user.
+    pub fn describe(&self) -> String {
+        let Opened {
+            recipe,
+            total,
+            stored,
+            notes,
+            ..
+        } = &self.inner.opened;
+        let chosen = match self.len() {
+            len if len == *total => format!("all {len} samples"),
+            len => format!("{len} of {total} samples (seed {})", self.inner.seed),
+        };
+        let mut parts = vec![format!(
+            "{chosen} of {}, {}: {stored} as {:?}",
+            self.inner.path.display(),
+            self.inner.kind,
+            recipe.shape()
+        )];
+        parts.push(recipe.note.clone());
+        parts.extend(notes.iter().cloned());
+        parts.join("; ")
+    }
+
+    /// Reads samples by position (`0..len`), in the order given, decoding in parallel.
+    ///
+    /// `Error::Data` lists the first ten samples that cannot be used, and counts the rest.
+    pub fn read(&self, indices: &[usize]) -> Result<Batch> {
+        let Opened {
+            samples,
+            recipe,
+            labels,
+            ..
+        } = &self.inner.opened;
+        if let Some(bad) = indices.iter().find(|&&index| index >= self.len()) {
+            return self.refuse(format!("has no sample {bad}, only {}", self.len()));
+        }
+        let shape: Vec<usize> = std::iter::once(indices.len())
+            .chain(recipe.shape().iter().copied())
+            .collect();
+        let (Some(row), Some(all)) = (product(recipe.shape()), product(&shape)) else {
+            return self.refuse(format!(
+                "makes batches of shape {shape:?}, more than any memory"
+            ));
+        };
+        let mut values = vec![0.0; all];
+        let outcomes: Vec<Result<(), Problem>> = values
+            .par_chunks_exact_mut(row)
+            .zip(indices)
+            .map(|(out, &index)| recipe.write(samples.load(index)?, out))
+            .collect();
+        let bad: Vec<(String, Problem)> = outcomes
+            .into_iter()
+            .zip(indices)
+            .filter_map(|(outcome, &index)| Some((samples.name(index), outcome.err()?)))
+            .collect();
+        if !bad.is_empty() {
+            return self.refuse(list_of_bad("samples of this batch", indices.len(), &bad));
+        }
+        let labels = labels
+            .as_ref()
+            .map(|labels| indices.iter().map(|&index| labels[index]).collect());
+        Ok(Batch {
+            shape,
+            values,
+            labels,
+        })
+    }
+
+    /// The samples at `indices` in batches of `batch` (the last may be smaller), one of them read ahead in a thread.
+    pub fn batches(&self, indices: &[usize], batch: usize) -> Batches {
+        Batches::new(self.clone(), indices, batch)
+    }
+
+    fn refuse<T>(&self, what: String) -> Result<T> {
+        Err(Error::Data {
+            path: self.inner.path.clone(),
+            what,
+        })
+    }
+}
+
+fn synthetic_recipe(options: &DataOptions) -> Result<(Recipe, Look), Problem> {
+    match &options.input {
+        InputShape::Image { height, width, .. } => {
+            let crop = options.preprocess.crop;
+            let size = Size {
+                height: height.or(crop.map(|crop| crop.height)).unwrap_or(224),
+                width: width.or(crop.map(|crop| crop.width)).unwrap_or(224),
+            };
+            let mut plain = options.clone();
+            plain.preprocess.resize = None;
+            plain.preprocess.crop = None;
+            let recipe = Recipe::for_images(size, &plain)?;
+            let channels = recipe.channels().unwrap_or(3);
+            let look = Look::Image { size, channels };
+            Ok((recipe, look))
+        }
+        InputShape::Plain(dims) => {
+            let shape: Vec<usize> = dims.iter().map(|dim| dim.unwrap_or(1)).collect();
+            let len = product(&shape).ok_or_else(|| format!("cannot be as large as {shape:?}"))?;
+            Ok((Recipe::plain(shape), Look::Vector { len }))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
