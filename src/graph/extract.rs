@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::{Graph, NodeId, Shapes, TensorType, ValueId};
 use crate::{
     error::{Error, Result, Site},
-    onnx::{DataType, GraphProto, ModelProto, ValueInfoProto},
+    onnx::{GraphProto, ModelProto, ValueInfoProto, proto::type_proto},
 };
 
 /// Cuts out what computes `outputs` from `inputs`.
@@ -127,19 +127,25 @@ fn shallow(model: &ModelProto) -> ModelProto {
     }
 }
 
-/// Adds outputs to a model, so that a run shows them.
+/// The model with these outputs in place of its own, so that a run shows them.
 ///
-/// The element type must be known to the runtime; `f32` is declared for values of unknown type.
+/// Only element types are declared, and only where `shapes` knows them: both runtimes infer the
+/// rest.
 pub fn with_outputs(graph: &Graph<'_>, shapes: &Shapes, outputs: &[ValueId]) -> ModelProto {
     let mut model = graph.model().clone();
     if let Some(proto) = model.graph.as_mut() {
-        proto.output = outputs
-            .iter()
-            .map(|&id| {
-                let dtype = shapes.dtype(id).unwrap_or(DataType::Float);
-                ValueInfoProto::tensor(graph.name(id), dtype, &[])
-            })
-            .collect();
+        let outputs = outputs.iter().map(|&id| {
+            let known = shapes.dtype(id);
+            let mut info = ValueInfoProto::tensor(graph.name(id), known.unwrap_or_default(), &[]);
+            info.r#type = info.r#type.filter(|_| known.is_some());
+            if let Some(type_proto::Value::TensorType(tensor)) =
+                info.r#type.as_mut().and_then(|kind| kind.value.as_mut())
+            {
+                tensor.shape = None;
+            }
+            info
+        });
+        proto.output = outputs.collect();
     }
     model
 }

@@ -1,0 +1,134 @@
+//! Shapes and element types that the file does not declare, seen in a run.
+
+use std::collections::BTreeSet;
+
+use super::ModelInput;
+use crate::{
+    engine::Engine,
+    error::{Error, Result},
+    graph::{self, Graph, Shapes, TensorType, ValueId},
+    onnx::{Dim, ModelProto, Tensor, TensorData},
+};
+
+/// How many producers back from the outputs values are looked at. The longest head of the files
+/// this was tried on, an attention pool with everything decomposed, has about 50.
+const DEPTH: usize = 64;
+
+/// The two batch sizes of a probe: what differs between the runs is the batch. Not 1, which a
+/// Squeeze without axes would take away.
+const BATCHES: [usize; 2] = [2, 3];
+
+/// Completes `shapes` with what a run shows of the values near the outputs.
+///
+/// `input` is any batch of samples; its rows are repeated as needed. Sizes that change with the
+/// batch become [`Dim::Unknown`], all others are fixed. A model of fixed batch size is run once.
+///
+/// # Errors
+/// [`Error::Engine`] when the engine cannot run the model; [`Error::Argument`] when `input` is
+/// empty.
+pub fn probe(
+    engine: &dyn Engine,
+    graph: &Graph<'_>,
+    shapes: &Shapes,
+    input: &Tensor,
+) -> Result<Shapes> {
+    let model_input = ModelInput::of(graph)?;
+    let batches = match model_input.fixed_batch() {
+        Some(size) => vec![size],
+        None => BATCHES.to_vec(),
+    };
+    let inputs = batches.iter().map(|&rows| resized(input, rows));
+    let inputs: Vec<Tensor> = inputs.collect::<Result<_>>()?;
+    let mut depth = DEPTH;
+    loop {
+        let values = near_outputs(graph, depth);
+        let model = graph::with_outputs(graph, shapes, &values);
+        match run(engine, &model, &model_input.name, &inputs) {
+            Ok(runs) => return Ok(learn(shapes, &values, &runs)),
+            // A value that is no tensor cannot be an output here; the outputs themselves are.
+            Err(error) if depth == 0 => return Err(error),
+            Err(_) => depth /= 4,
+        }
+    }
+}
+
+/// Values made at most `depth` producers before an output, constants left out.
+fn near_outputs(graph: &Graph<'_>, depth: usize) -> Vec<ValueId> {
+    let mut seen: BTreeSet<ValueId> = BTreeSet::new();
+    let mut ring = graph.outputs();
+    for _ in 0..=depth {
+        let fresh = ring.into_iter().filter(|id| !seen.contains(id));
+        let fresh: BTreeSet<ValueId> = fresh.collect();
+        seen.extend(&fresh);
+        let nodes = fresh.iter().filter_map(|&id| graph.producer(id));
+        let inputs = nodes.flat_map(|node| {
+            (0..graph.node(node).input.len()).filter_map(move |input| graph.input(node, input))
+        });
+        ring = inputs
+            .filter(|&id| graph.producer(id).is_some() && graph.constant(id).is_none())
+            .collect();
+    }
+    seen.into_iter().collect()
+}
+
+fn run(
+    engine: &dyn Engine,
+    model: &ModelProto,
+    name: &str,
+    inputs: &[Tensor],
+) -> Result<Vec<Vec<Tensor>>> {
+    let mut session = engine.load(model)?;
+    inputs
+        .iter()
+        .map(|input| session.run(&[(name, input)]))
+        .collect()
+}
+
+fn learn(shapes: &Shapes, values: &[ValueId], runs: &[Vec<Tensor>]) -> Shapes {
+    let mut shapes = shapes.clone();
+    let Some((first, others)) = runs.split_first() else {
+        return shapes;
+    };
+    for (index, (&id, tensor)) in values.iter().zip(first).enumerate() {
+        let same_rank = |run: &Vec<Tensor>| run[index].shape().len() == tensor.shape().len();
+        if !others.iter().all(same_rank) {
+            continue;
+        }
+        let sizes = tensor.shape().iter().enumerate();
+        let dims = sizes.map(|(axis, &size)| {
+            let fixed = others.iter().all(|run| run[index].shape()[axis] == size);
+            if fixed {
+                Dim::Fixed(size)
+            } else {
+                Dim::Unknown
+            }
+        });
+        let found = TensorType {
+            dtype: tensor.dtype(),
+            dims: dims.collect(),
+        };
+        shapes.learn(id, found);
+    }
+    shapes
+}
+
+/// The first `rows` samples, repeated from the start where there are fewer.
+fn resized(input: &Tensor, rows: usize) -> Result<Tensor> {
+    let invalid = || Error::Argument {
+        name: "--data",
+        what: "a probe needs at least one sample".to_owned(),
+    };
+    let (&count, sample) = input.shape().split_first().ok_or_else(invalid)?;
+    if count == 0 {
+        return Err(invalid());
+    }
+    let size: usize = sample.iter().product();
+    let values = input.to_f32();
+    let values = (0..rows).flat_map(|row| {
+        let start = row % count * size;
+        values[start..start + size].iter().copied()
+    });
+    let mut shape = vec![rows];
+    shape.extend(sample);
+    Tensor::new(shape, TensorData::F32(values.collect()))?.cast(input.dtype())
+}
