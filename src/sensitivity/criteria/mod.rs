@@ -1,0 +1,184 @@
+//! What makes a neuron worth keeping: one small file per criterion, one line in [`CRITERIA`].
+//!
+//! Larger scores stay. A criterion is given the batches of features one by one and says in the end
+//! what each neuron of each layer is worth.
+
+mod activation;
+mod apoz;
+mod lsa;
+mod random;
+mod taylor;
+mod variance;
+mod weight;
+mod wifv;
+
+use std::{fmt, str::FromStr};
+
+use serde::{Serialize, Serializer};
+
+use super::{Norm, Request};
+use crate::{
+    error::{Error, Result},
+    features::FeatureBatch,
+};
+
+/// All criteria; the first is the default.
+static CRITERIA: [&Entry; 8] = [
+    &lsa::ENTRY,
+    &weight::ENTRY,
+    &activation::ENTRY,
+    &variance::ENTRY,
+    &apoz::ENTRY,
+    &taylor::ENTRY,
+    &wifv::ENTRY,
+    &random::ENTRY,
+];
+
+/// One line of the table.
+pub(super) struct Entry {
+    /// The name used by `--criterion`.
+    pub(super) name: &'static str,
+    /// What it computes, for `--help`.
+    pub(super) about: &'static str,
+    /// Which choices it looks at.
+    pub(super) uses: Uses,
+    /// Prepares it.
+    pub(super) build: Build,
+}
+
+type Build = fn(Request<'_>, &[(Norm, Norm)]) -> Result<Box<dyn Measure>>;
+
+/// Which choices a criterion looks at.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Uses {
+    pub(super) norm: bool,
+    pub(super) classes: bool,
+    pub(super) of: bool,
+    pub(super) scale: bool,
+    pub(super) seed: bool,
+}
+
+/// None of them.
+const NOTHING: Uses = Uses {
+    norm: false,
+    classes: false,
+    of: false,
+    scale: false,
+    seed: false,
+};
+
+/// A criterion at work.
+pub(super) trait Measure {
+    /// Looks at a batch; never called when [`Measure::wants_more`] says no.
+    fn add(&mut self, batch: &FeatureBatch) -> Result<()>;
+
+    /// Whether another batch would change anything.
+    fn wants_more(&self) -> bool {
+        true
+    }
+
+    /// What to tell people about how the scores came about.
+    fn notes(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// For each pair of norms, for each layer, one score per neuron.
+    fn finish(self: Box<Self>) -> Result<Vec<Vec<Vec<f64>>>>;
+}
+
+/// What makes a neuron worth keeping.
+#[derive(Clone, Copy)]
+pub struct Criterion(&'static Entry);
+
+impl Entry {
+    pub(super) fn build(
+        &self,
+        request: Request<'_>,
+        norms: &[(Norm, Norm)],
+    ) -> Result<Box<dyn Measure>> {
+        (self.build)(request, norms)
+    }
+}
+
+impl Criterion {
+    /// Every criterion, the default first.
+    pub fn all() -> impl Iterator<Item = Self> {
+        CRITERIA.iter().copied().map(Self)
+    }
+
+    /// The name used by `--criterion`.
+    pub fn name(self) -> &'static str {
+        self.0.name
+    }
+
+    /// What it computes, in a few words.
+    pub fn about(self) -> &'static str {
+        self.0.about
+    }
+
+    /// Whether `--scale` makes a difference.
+    pub fn uses_scale(self) -> bool {
+        self.0.uses.scale
+    }
+
+    /// Whether `--over-classes` makes a difference.
+    pub fn uses_classes(self) -> bool {
+        self.0.uses.classes
+    }
+
+    pub(super) fn entry(self) -> &'static Entry {
+        self.0
+    }
+}
+
+/// Local sensitivity.
+impl Default for Criterion {
+    fn default() -> Self {
+        Self(CRITERIA[0])
+    }
+}
+
+impl PartialEq for Criterion {
+    fn eq(&self, other: &Self) -> bool {
+        self.name() == other.name()
+    }
+}
+
+impl fmt::Debug for Criterion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Criterion({})", self.name())
+    }
+}
+
+impl fmt::Display for Criterion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Criterion {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        Self::all()
+            .find(|criterion| criterion.name() == text)
+            .ok_or_else(|| {
+                let names: Vec<&str> = Self::all().map(Self::name).collect();
+                Error::Argument {
+                    name: "--criterion",
+                    what: format!("{text:?} is none of {}", names.join(", ")),
+                }
+            })
+    }
+}
+
+impl Serialize for Criterion {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
+
+/// Scores that do not depend on the norms, once for each pair.
+fn for_each_norm(norms: usize, layers: Vec<Vec<f64>>) -> Vec<Vec<Vec<f64>>> {
+    vec![layers; norms]
+}

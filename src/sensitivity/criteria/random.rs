@@ -1,0 +1,45 @@
+//! Random scores, the same for the same seed: the floor that every criterion should beat.
+
+use rand::RngExt;
+use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
+
+use super::{Entry, Measure, NOTHING, Uses, for_each_norm};
+use crate::{
+    error::Result,
+    features::FeatureBatch,
+    sensitivity::{Norm, Request},
+};
+
+pub(super) const ENTRY: Entry = Entry {
+    name: "random",
+    about: "a random choice (--seed)",
+    uses: Uses {
+        seed: true,
+        ..NOTHING
+    },
+    build,
+};
+
+struct Random(Vec<Vec<Vec<f64>>>);
+
+fn build(request: Request<'_>, norms: &[(Norm, Norm)]) -> Result<Box<dyn Measure>> {
+    let mut random = ChaCha8Rng::seed_from_u64(request.options.seed);
+    let layers = request.head.layers.iter();
+    let layers = layers.map(|layer| (0..layer.width()).map(|_| random.random()).collect());
+    let layers = layers.collect();
+    Ok(Box::new(Random(for_each_norm(norms.len(), layers))))
+}
+
+impl Measure for Random {
+    fn add(&mut self, _: &FeatureBatch) -> Result<()> {
+        Ok(())
+    }
+
+    fn wants_more(&self) -> bool {
+        false
+    }
+
+    fn finish(self: Box<Self>) -> Result<Vec<Vec<Vec<f64>>>> {
+        Ok(self.0)
+    }
+}

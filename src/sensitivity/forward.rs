@@ -1,0 +1,190 @@
+//! The values that the sinks read.
+
+use super::{
+    Request,
+    cells::{Cells, LayerView, views},
+};
+use crate::{
+    engine::Session,
+    error::{Error, Result, Site},
+    features::FeatureBatch,
+    graph::{self, ValueId},
+    onnx::Tensor,
+};
+
+/// Computes values of the head from the features.
+pub(super) struct Forward {
+    session: Option<Box<dyn Session>>,
+    features: Vec<String>,
+    wanted: Vec<Source>,
+}
+
+/// Where a wanted value comes from.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Source {
+    /// It is a feature itself.
+    Feature(usize),
+    /// An output of the session.
+    Output(usize),
+}
+
+impl Forward {
+    /// Prepares the part of the head that computes `wanted`.
+    ///
+    /// # Errors
+    /// [`Error::Engine`] when the engine cannot load it.
+    pub(super) fn new(request: Request<'_>, wanted: &[ValueId]) -> Result<Self> {
+        let Request {
+            graph,
+            shapes,
+            head,
+            engine,
+            ..
+        } = request;
+        let (computed, sources) = sources(&head.features, wanted);
+        let session = if computed.is_empty() {
+            None
+        } else {
+            let model = graph::extract(graph, shapes, &head.features, &computed)?;
+            Some(engine.load(&model)?)
+        };
+        Ok(Self {
+            session,
+            features: names(request),
+            wanted: sources,
+        })
+    }
+
+    /// The wanted values for one batch.
+    pub(super) fn run(&mut self, batch: &FeatureBatch) -> Result<Vec<Tensor>> {
+        let outputs = match &mut self.session {
+            Some(session) => {
+                let inputs = inputs(session.as_ref(), &self.features, batch)?;
+                session.run(&inputs)?
+            }
+            None => Vec::new(),
+        };
+        let wanted = self.wanted.iter();
+        wanted.map(|source| source.pick(batch, &outputs)).collect()
+    }
+}
+
+/// The sinks' values of all layers, arranged.
+pub(super) struct SinkValues {
+    forward: Forward,
+    pub(super) layers: Vec<LayerView>,
+}
+
+impl SinkValues {
+    pub(super) fn new(request: Request<'_>) -> Result<Self> {
+        let layers = views(request.graph, request.head);
+        let sinks = layers.iter().flat_map(|layer| &layer.sinks);
+        let wanted: Vec<ValueId> = sinks.map(|sink| sink.sink.value).collect();
+        Ok(Self {
+            forward: Forward::new(request, &wanted)?,
+            layers,
+        })
+    }
+
+    /// One set of cells per sink of each layer.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] naming the first neuron whose value is no number.
+    pub(super) fn run(&mut self, batch: &FeatureBatch) -> Result<Vec<Vec<Cells>>> {
+        let values = self.forward.run(batch)?;
+        arranged(&self.layers, values, batch)
+    }
+}
+
+/// Arranges values, one per sink, layer by layer.
+pub(super) fn arranged(
+    layers: &[LayerView],
+    values: Vec<Tensor>,
+    batch: &FeatureBatch,
+) -> Result<Vec<Vec<Cells>>> {
+    let mut values = values.into_iter();
+    let mut all = Vec::with_capacity(layers.len());
+    for layer in layers {
+        let mut cells = Vec::with_capacity(layer.sinks.len());
+        for (sink, value) in layer.sinks.iter().zip(&mut values) {
+            let found = sink.values(value, batch.rows)?;
+            check_finite(layer, &found, batch.samples, "value")?;
+            cells.push(found);
+        }
+        all.push(cells);
+    }
+    Ok(all)
+}
+
+/// Which of `wanted` must be computed, each once, and where each then comes from.
+pub(super) fn sources(features: &[ValueId], wanted: &[ValueId]) -> (Vec<ValueId>, Vec<Source>) {
+    let mut computed: Vec<ValueId> = Vec::new();
+    let sources = wanted.iter().map(|id| {
+        if let Some(feature) = features.iter().position(|feature| feature == id) {
+            return Source::Feature(feature);
+        }
+        let known = computed.iter().position(|other| other == id);
+        Source::Output(known.unwrap_or_else(|| {
+            computed.push(*id);
+            computed.len() - 1
+        }))
+    });
+    let sources = sources.collect();
+    (computed, sources)
+}
+
+impl Source {
+    /// The value itself; `outputs` are those of the computed values.
+    pub(super) fn pick(self, batch: &FeatureBatch, outputs: &[Tensor]) -> Result<Tensor> {
+        let (values, index) = match self {
+            Self::Feature(index) => (batch.values.as_slice(), index),
+            Self::Output(index) => (outputs, index),
+        };
+        values.get(index).cloned().ok_or_else(|| Error::Invalid {
+            site: Site::value("features"),
+            what: "the runtime gave fewer values than it was asked for".to_owned(),
+        })
+    }
+}
+
+/// Names of the features, in the order of a batch.
+pub(super) fn names(request: Request<'_>) -> Vec<String> {
+    let features = request.head.features.iter();
+    features
+        .map(|&id| request.graph.name(id).to_owned())
+        .collect()
+}
+
+/// The features that a session asks for.
+pub(super) fn inputs<'b>(
+    session: &dyn Session,
+    names: &'b [String],
+    batch: &'b FeatureBatch,
+) -> Result<Vec<(&'b str, &'b Tensor)>> {
+    let ports = session.inputs().iter();
+    let known = ports.filter_map(|port| {
+        let place = names.iter().position(|name| *name == port.name)?;
+        Some((names[place].as_str(), batch.values.get(place)?))
+    });
+    Ok(known.collect())
+}
+
+/// Refuses cells with NaN or infinite numbers.
+pub(super) fn check_finite(
+    layer: &LayerView,
+    cells: &Cells,
+    samples: usize,
+    of: &str,
+) -> Result<()> {
+    let Some((neuron, sample)) = cells.non_finite(samples) else {
+        return Ok(());
+    };
+    let value = layer.sinks.first().map_or("", |sink| sink.value.as_str());
+    Err(Error::Invalid {
+        site: Site::value(value),
+        what: format!(
+            "the {of} of neuron {neuron} of layer {:?} is NaN or infinite for sample {sample} of a batch; the weights or the data hold such numbers, or very large ones",
+            layer.name
+        ),
+    })
+}

@@ -1,0 +1,135 @@
+//! What the user chooses, one type per flag.
+
+use std::str::FromStr;
+
+use serde::Serialize;
+
+use super::{Criterion, Norm};
+use crate::error::{Error, Result};
+
+/// Everything that decides a score besides the model and the data.
+#[derive(Clone, Debug)]
+pub struct ScoreOptions {
+    /// What makes a neuron worth keeping.
+    pub criterion: Criterion,
+    /// The norm over the samples (p).
+    pub norm: Norm,
+    /// The norm over the classes (q); the same as `norm` when not given.
+    pub over_classes: Option<Norm>,
+    /// What is differentiated.
+    pub of: Of,
+    /// What one unit of change is worth.
+    pub scale: Scale,
+    /// Seed of [`Criterion`] `random`.
+    pub seed: u64,
+}
+
+/// Which class scores are differentiated.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Of {
+    /// After Softmax (or Sigmoid, where the model ends in one), whichever the file ends in.
+    #[default]
+    Probabilities,
+    /// Before it.
+    Logits,
+}
+
+/// What one unit of a neuron's change is worth.
+///
+/// Each is a factor per neuron that is known when all samples were seen; more can join.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Scale {
+    /// The best that the data at hand allows.
+    #[default]
+    Auto,
+    /// The same for every neuron: plain local sensitivity.
+    None,
+    /// The standard deviation over the samples.
+    Std,
+    /// Largest minus smallest value over the samples.
+    Range,
+}
+
+impl Default for ScoreOptions {
+    /// LSA of the probabilities, p = q = inf.
+    fn default() -> Self {
+        Self {
+            criterion: Criterion::default(),
+            norm: Norm::Inf,
+            over_classes: None,
+            of: Of::default(),
+            scale: Scale::default(),
+            seed: 0,
+        }
+    }
+}
+
+impl ScoreOptions {
+    /// The norm over the classes that applies.
+    pub fn class_norm(&self) -> Norm {
+        self.over_classes.unwrap_or(self.norm)
+    }
+
+    /// Refuses choices that the criterion would not look at.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] naming the flag.
+    pub fn check(&self) -> Result<()> {
+        let unused = |name, what: &str| Error::Argument {
+            name,
+            what: format!("{what} by criterion {}", self.criterion),
+        };
+        if !self.criterion.uses_scale() && !matches!(self.scale, Scale::Auto | Scale::None) {
+            return Err(unused("--scale", "is not used"));
+        }
+        if !self.criterion.uses_classes() && self.over_classes.is_some() {
+            return Err(unused("--over-classes", "is not used"));
+        }
+        Ok(())
+    }
+}
+
+impl Scale {
+    /// The scale that `Auto` stands for.
+    pub fn resolved(self) -> Self {
+        match self {
+            Self::Auto => Self::None,
+            other => other,
+        }
+    }
+}
+
+impl FromStr for Of {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "probabilities" => Ok(Self::Probabilities),
+            "logits" => Ok(Self::Logits),
+            _ => Err(Error::Argument {
+                name: "--of",
+                what: format!("{text:?} is neither probabilities nor logits"),
+            }),
+        }
+    }
+}
+
+impl FromStr for Scale {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "none" => Ok(Self::None),
+            "std" => Ok(Self::Std),
+            "range" => Ok(Self::Range),
+            _ => Err(Error::Argument {
+                name: "--scale",
+                what: format!("{text:?} is none of auto, none, std, range"),
+            }),
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! Runs a criterion over batches of features.
+
+use serde::Serialize;
+
+use super::{
+    Criterion, Norm, Of, Scale, ScoreOptions,
+    criteria::{self, Measure},
+};
+use crate::{
+    engine::Engine,
+    error::{Error, Result},
+    features::FeatureBatch,
+    graph::{Graph, Shapes},
+    head::Head,
+    prune::{LayerScores, Scores},
+};
+
+/// What is scored, where, and how.
+#[derive(Clone, Copy)]
+pub struct Request<'r> {
+    /// Runs the graphs.
+    pub engine: &'r dyn Engine,
+    /// The model.
+    pub graph: &'r Graph<'r>,
+    /// What is known of its values; see [`crate::features::probe`].
+    pub shapes: &'r Shapes,
+    /// Its head.
+    pub head: &'r Head,
+    /// The choices.
+    pub options: &'r ScoreOptions,
+}
+
+/// Scores, and how they came about.
+#[derive(Clone, Debug, Serialize)]
+pub struct Scored {
+    /// One score per neuron of every layer.
+    pub scores: Scores,
+    /// How they came about.
+    pub report: ScoreReport,
+}
+
+/// How scores came about, for the terminal, JSON and the model's metadata.
+///
+/// Choices that the criterion does not look at are left out.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ScoreReport {
+    /// The criterion.
+    pub criterion: Criterion,
+    /// The norm over the samples.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub norm: Option<Norm>,
+    /// The norm over the classes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub over_classes: Option<Norm>,
+    /// What was differentiated.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub of: Option<Of>,
+    /// What one unit of change was worth.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scale: Option<Scale>,
+    /// The seed, where one was used.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seed: Option<u64>,
+    /// Samples that were looked at; 0 where none are needed.
+    pub samples: usize,
+    /// Sentences for people: shortcuts that were taken, where labels came from.
+    pub notes: Vec<String>,
+}
+
+/// Scores every neuron of the head.
+///
+/// Batches are taken one at a time, and none where the criterion needs none: a head that is linear
+/// up to the logits has the same derivatives for every sample.
+///
+/// # Errors
+/// [`Error::UnsupportedOperators`] before any run; [`Error::Invalid`] naming the neuron where a
+/// number is NaN or infinite; [`Error::Argument`] for choices that the criterion does not look at
+/// and where samples are needed but none came; [`Error::Engine`], and whatever `batches` gives.
+pub fn score<I>(request: Request<'_>, batches: I) -> Result<Scored>
+where
+    I: IntoIterator<Item = Result<FeatureBatch>>,
+{
+    let options = request.options;
+    let mut all = score_norms(request, &[(options.norm, options.class_norm())], batches)?;
+    all.pop().ok_or_else(no_samples)
+}
+
+/// [`score`] for several pairs of norms, over the samples and over the classes, in one pass.
+///
+/// They take the place of those in the options; one result per pair.
+///
+/// # Errors
+/// As [`score`].
+pub fn score_norms<I>(
+    request: Request<'_>,
+    norms: &[(Norm, Norm)],
+    batches: I,
+) -> Result<Vec<Scored>>
+where
+    I: IntoIterator<Item = Result<FeatureBatch>>,
+{
+    request.options.check()?;
+    let criterion = request.options.criterion;
+    let mut measure = criterion.entry().build(request, norms)?;
+    let samples = stream(measure.as_mut(), batches)?;
+    let notes = measure.notes();
+    let found = measure.finish()?;
+    let scored = norms.iter().zip(found).map(|(&norms, layers)| {
+        let named = request.head.layers.iter().zip(layers);
+        let layers = named.map(|(layer, values)| LayerScores {
+            name: layer.name.clone(),
+            values,
+        });
+        Scored {
+            scores: Scores {
+                layers: layers.collect(),
+            },
+            report: report(request.options, norms, samples, notes.clone()),
+        }
+    });
+    Ok(scored.collect())
+}
+
+/// Gives the measure what it wants; the number of samples it got.
+fn stream<I>(measure: &mut dyn Measure, batches: I) -> Result<usize>
+where
+    I: IntoIterator<Item = Result<FeatureBatch>>,
+{
+    if !measure.wants_more() {
+        return Ok(0);
+    }
+    let mut samples = 0;
+    for batch in batches {
+        let batch = batch?;
+        samples += batch.samples;
+        measure.add(&batch)?;
+        if !measure.wants_more() {
+            break;
+        }
+    }
+    if samples == 0 {
+        return Err(no_samples());
+    }
+    Ok(samples)
+}
+
+fn no_samples() -> Error {
+    Error::Argument {
+        name: "--data",
+        what: "this criterion needs samples, but there are none".to_owned(),
+    }
+}
+
+fn report(
+    options: &ScoreOptions,
+    (norm, over_classes): (Norm, Norm),
+    samples: usize,
+    notes: Vec<String>,
+) -> ScoreReport {
+    let criteria::Uses {
+        norm: uses_norm,
+        classes,
+        of,
+        scale,
+        seed,
+    } = options.criterion.entry().uses;
+    ScoreReport {
+        criterion: options.criterion,
+        norm: uses_norm.then_some(norm),
+        over_classes: classes.then_some(over_classes),
+        of: of.then_some(options.of),
+        scale: scale.then(|| options.scale.resolved()),
+        seed: seed.then_some(options.seed),
+        samples,
+        notes,
+    }
+}
