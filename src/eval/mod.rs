@@ -1,1 +1,16 @@
-//! (to be written)
+//! What a pruned model is worth: proof that it computes what it should, accuracy, agreement.
+//!
+//! The proof ([`verify`]) runs the user's own model: the original with the dropped neurons'
+//! contribution set to zero must give the same outputs as the pruned model, in every engine, and
+//! the pruned model the same outputs in all of them. Nothing here decides what happens to the
+//! output file; that is the pipeline's part.
+
+mod compare;
+mod top;
+mod verify;
+mod widen;
+
+pub use compare::{Comparison, Outputs, compare, outputs};
+pub use top::{Accuracy, Agreement, accuracy, agreement, top_classes};
+pub use verify::{Case, Check, Scope, Verification, verify};
+pub use widen::{half_type, widened};
