@@ -1,5 +1,7 @@
 //! Model files as exporters write them come out of the program byte for byte as they went in.
 
+#![expect(clippy::unwrap_used, reason = "a panic here is the failure report")]
+
 use std::{
     env, fs,
     io::{BufReader, Read},

@@ -123,7 +123,8 @@ mod tests {
 
     #[test]
     fn the_header_must_name_graph_and_operator_set() {
-        let cases: [(fn(&mut ModelProto), &str); 4] = [
+        type Break = fn(&mut ModelProto);
+        let cases: [(Break, &str); 4] = [
             (|model| model.graph = None, "m: the model has no graph"),
             (
                 |model| model.opset_import.clear(),

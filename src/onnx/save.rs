@@ -113,11 +113,12 @@ impl Output {
     /// file is in the way; [`Error::Invalid`] when a weight does not fit its shape.
     pub fn write(&mut self, model: &ModelProto, storage: Storage) -> Result<()> {
         self.external_bytes = 0;
-        let stream = Stream::new(model).map_err(Error::io(&self.path))?;
-        if storage == Storage::Inside && stream.len() <= MAX_MODEL_BYTES {
-            return self.write_model(&stream);
+        if storage == Storage::Inside {
+            let stream = Stream::new(model).map_err(Error::io(&self.path))?;
+            if stream.len() <= MAX_MODEL_BYTES {
+                return self.write_model(&stream);
+            }
         }
-        drop(stream);
         check_protected(&self.data_path, &self.protected)?;
         check_target(&self.data_path, self.overwrite)?;
         let mut detached = model.clone();

@@ -7,6 +7,10 @@ use super::{
 };
 use crate::error::{Error, Result, Site};
 
+/// From this many neighbouring values on, one copy is faster than one value at a time: measured,
+/// f32 rows of 3136, break-even at 7.
+const SHORT_RUN: usize = 8;
+
 /// The weight reduced to the indices `keep` of `axis`, in that order, values in `raw_data`.
 ///
 /// Name, documentation, element type and metadata stay.
@@ -16,18 +20,20 @@ use crate::error::{Error, Result, Site};
 /// weight itself is broken, [`Error::Unsupported`] for strings and types narrower than a byte.
 pub fn select(proto: &TensorProto, axis: usize, keep: &[usize]) -> Result<TensorProto> {
     let layout = layout(proto)?;
-    let width = layout.dtype.bytes().ok_or_else(|| Error::Unsupported {
-        site: Site::value(proto.name()),
-        what: format!("cannot be cut: its values are {}", layout.dtype),
-    })?;
     let bytes = raw_bytes(proto, &layout)?;
-    // The bytes of one value are one more, innermost axis.
-    let mut byte_shape = layout.shape;
-    if axis >= byte_shape.len() {
-        return Err(out_of_range(axis, &byte_shape));
-    }
-    byte_shape.push(width);
-    let raw = select_values(&bytes, &byte_shape, axis, keep)?;
+    let raw = match layout.dtype.bytes() {
+        Some(1) => select_chunks::<1>(&bytes, &layout.shape, axis, keep)?,
+        Some(2) => select_chunks::<2>(&bytes, &layout.shape, axis, keep)?,
+        Some(4) => select_chunks::<4>(&bytes, &layout.shape, axis, keep)?,
+        Some(8) => select_chunks::<8>(&bytes, &layout.shape, axis, keep)?,
+        Some(16) => select_chunks::<16>(&bytes, &layout.shape, axis, keep)?,
+        _ => {
+            return Err(Error::Unsupported {
+                site: Site::value(proto.name()),
+                what: format!("cannot be cut: its values are {}", layout.dtype),
+            });
+        }
+    };
     let mut dims = proto.dims.clone();
     dims[axis] = to_dim(keep.len());
     Ok(TensorProto {
@@ -66,6 +72,17 @@ pub fn transposed(proto: &TensorProto) -> Option<TensorProto> {
     })
 }
 
+/// `bytes` are values of `N` bytes each.
+fn select_chunks<const N: usize>(
+    bytes: &[u8],
+    shape: &[usize],
+    axis: usize,
+    keep: &[usize],
+) -> Result<Vec<u8>> {
+    let (values, _) = bytes.as_chunks::<N>();
+    Ok(select_values(values, shape, axis, keep)?.into_flattened())
+}
+
 /// `values` has this `shape`; runs of neighbouring indices are copied as one piece.
 pub(super) fn select_values<T: Copy>(
     values: &[T],
@@ -84,10 +101,17 @@ pub(super) fn select_values<T: Copy>(
     }
     let outer: usize = shape[..axis].iter().product();
     let inner: usize = shape[axis + 1..].iter().product();
-    let runs = runs(keep);
     let mut selected = Vec::with_capacity(outer * keep.len() * inner);
-    if size * inner > 0 {
-        for block in values.chunks_exact(size * inner) {
+    if size * inner == 0 {
+        return Ok(selected);
+    }
+    let runs = runs(keep);
+    // Short runs on the last axis: value by value is faster than a copy per run.
+    let is_scattered = inner == 1 && keep.len() < SHORT_RUN * runs.len();
+    for block in values.chunks_exact(size * inner) {
+        if is_scattered {
+            selected.extend(keep.iter().map(|&index| block[index]));
+        } else {
             for &(start, end) in &runs {
                 selected.extend_from_slice(&block[start * inner..end * inner]);
             }
@@ -142,6 +166,15 @@ mod tests {
                 axis: 1,
                 keep: &[1, 2],
                 expected: Some(&[1, 2, 4, 5]),
+            },
+            // A long run of columns.
+            Case {
+                shape: &[2, 10],
+                axis: 1,
+                keep: &[1, 2, 3, 4, 5, 6, 7, 8, 9],
+                expected: Some(&[
+                    1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 14, 15, 16, 17, 18, 19,
+                ]),
             },
             // The middle of three axes.
             Case {
