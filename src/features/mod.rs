@@ -10,6 +10,8 @@
 
 mod input;
 mod probe;
+#[cfg(test)]
+pub(crate) mod testing;
 mod trunk;
 
 pub use input::{ModelInput, Samples};
