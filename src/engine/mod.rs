@@ -18,6 +18,7 @@ pub mod testing;
 #[cfg(test)]
 mod tests;
 pub mod tract;
+mod widen;
 
 use std::path::PathBuf;
 
@@ -52,6 +53,11 @@ pub trait Session: Send {
 
     /// What [`Session::run`] gives back, in this order.
     fn outputs(&self) -> &[Port];
+
+    /// What the user should know about how this model is run, for example in another float type.
+    fn note(&self) -> Option<&str> {
+        None
+    }
 
     /// Runs the model on named inputs, each exactly once, in any order.
     ///

@@ -16,9 +16,9 @@ use ::ort::session::Session as OrtSession;
 use ::ort::session::builder::SessionBuilder;
 
 use super::select::ProviderChoice;
-use super::{Engine, EngineInfo, Session, threads_or_default};
+use super::{Engine, EngineInfo, Session, threads_or_default, widen};
 use crate::error::{Error, Result};
-use crate::onnx::ModelProto;
+use crate::onnx::{DataType, ModelProto};
 use environment::Loaded;
 
 pub(super) use environment::{loaded_library, minor_version, version};
@@ -91,6 +91,11 @@ impl OnnxRuntime {
         session.run(&[("x", &one)]).map(drop)
     }
 
+    fn load_as_is(&self, model: &ModelProto) -> Result<Box<dyn Session>> {
+        let builder = self.builder().map_err(|error| failed(error.to_string()))?;
+        session::load(builder, model)
+    }
+
     fn builder(&self) -> ::ort::Result<SessionBuilder> {
         let mut builder = OrtSession::builder(&self.loaded.environment)?
             .with_intra_threads(self.info.threads)?
@@ -112,8 +117,11 @@ impl Engine for OnnxRuntime {
     }
 
     fn load(&self, model: &ModelProto) -> Result<Box<dyn Session>> {
-        let builder = self.builder().map_err(|error| failed(error.to_string()))?;
-        session::load(builder, model)
+        self.load_as_is(model).or_else(|error| {
+            // The CPU has no kernels for most operators in bf16; CUDA has.
+            let load = |wide: &ModelProto| self.load_as_is(wide);
+            widen::load(NAME, model, &[DataType::Bfloat16], load)?.ok_or(error)
+        })
     }
 }
 
