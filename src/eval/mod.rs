@@ -11,6 +11,6 @@ mod verify;
 mod widen;
 
 pub use compare::{Comparison, Outputs, compare, outputs};
-pub use top::{Accuracy, Agreement, accuracy, agreement, top_classes};
+pub use top::{Accuracy, Agreement, TopClasses, accuracy, agreement};
 pub use verify::{Case, Check, Scope, Verification, verify};
 pub use widen::{half_type, widened};

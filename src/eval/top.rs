@@ -31,35 +31,43 @@ pub struct Agreement {
     pub share: f64,
 }
 
-/// The class with the largest score of each sample; ties give the lower class.
-///
-/// `model` must give the class scores as its only output, `[N, K]` with K = `classes`, perhaps with
-/// further axes of size 1.
-///
-/// # Errors
-/// [`Error::Engine`] when the engine fails or the output is not of that shape.
-pub fn top_classes(
-    engine: &dyn Engine,
-    model: &ModelProto,
-    input: &str,
-    classes: usize,
-    batches: &[Samples],
-) -> Result<Vec<usize>> {
-    let mut session = engine.load(model)?;
-    let mut top = Vec::new();
-    for batch in batches {
-        let outputs = session.run(&[(input, &batch.input)])?;
-        let rows = outputs
-            .first()
-            .filter(|scores| fits(scores, batch, classes));
-        let rows = rows.ok_or_else(|| Error::Engine {
-            engine: engine.info().name,
-            what: format!("the class scores are not of shape [N, {classes}]"),
-        })?;
-        let values = rows.to_f32();
-        top.extend(values.chunks(classes).take(batch.count).map(largest));
+/// A model whose only output are the class scores, `[N, K]` with K = `classes`, perhaps with further
+/// axes of size 1.
+pub struct TopClasses<'a> {
+    /// Where it runs.
+    pub engine: &'a dyn Engine,
+    /// The model.
+    pub model: &'a ModelProto,
+    /// Name of its input.
+    pub input: &'a str,
+    /// Number of classes K.
+    pub classes: usize,
+}
+
+impl TopClasses<'_> {
+    /// The class with the largest score of each sample; ties give the lower class.
+    ///
+    /// # Errors
+    /// [`Error::Engine`] when the engine fails or the output is not of that shape, and whatever
+    /// `batches` gives.
+    pub fn of(&self, batches: impl IntoIterator<Item = Result<Samples>>) -> Result<Vec<usize>> {
+        let mut session = self.engine.load(self.model)?;
+        let mut top = Vec::new();
+        for batch in batches {
+            let batch = batch?;
+            let outputs = session.run(&[(self.input, &batch.input)])?;
+            let scores = outputs.first();
+            let scores = scores.filter(|scores| fits(scores, &batch, self.classes));
+            let scores = scores.ok_or_else(|| Error::Engine {
+                engine: self.engine.info().name,
+                what: format!("the class scores are not of shape [N, {}]", self.classes),
+            })?;
+            let values = scores.to_f32();
+            let rows = values.chunks(self.classes).take(batch.count);
+            top.extend(rows.map(largest));
+        }
+        Ok(top)
     }
-    Ok(top)
 }
 
 fn fits(scores: &Tensor, batch: &Samples, classes: usize) -> bool {

@@ -1,6 +1,9 @@
 //! Finds the head: picks the output, then the layers in front of it, then the features.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    cell::Cell,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use super::{ClassScores, Head, Layer, scores};
 use crate::{
@@ -39,6 +42,7 @@ pub fn find(graph: &Graph<'_>, shapes: &Shapes) -> Result<Head> {
         },
         groups: BTreeMap::new(),
         notes: other_outputs(graph, &candidates, best),
+        wants_shapes: Cell::new(false),
     };
     for &node in &candidates[best].last {
         finder.follow(node);
@@ -93,6 +97,8 @@ struct Finder<'a> {
     /// Groups by their first sink.
     groups: BTreeMap<Use, Group>,
     notes: Vec<String>,
+    /// Whether the way back met a value of unknown shape.
+    wants_shapes: Cell<bool>,
 }
 
 impl Finder<'_> {
@@ -130,10 +136,17 @@ impl Finder<'_> {
         let mut seen = BTreeSet::new();
         let mut found = Vec::new();
         while let Some(value) = open.pop() {
-            let vector = shapes.dims(value).is_some_and(is_vector);
-            let Some(node) = graph.producer(value).filter(|_| vector) else {
+            let Some(node) = graph.producer(value) else {
                 continue;
             };
+            match shapes.dims(value) {
+                Some(dims) if is_vector(dims) => {}
+                Some(_) => continue,
+                None => {
+                    self.wants_shapes.set(true);
+                    continue;
+                }
+            }
             if !seen.insert(node) {
                 continue;
             }
@@ -169,7 +182,8 @@ impl Finder<'_> {
         }
         let layers = self.name(groups);
         let (features, nodes) = self.border(&layers, scores.value);
-        let wants_shapes = self.notes.iter().any(|note| note.contains(UNKNOWN_SHAPE));
+        let unknown = self.notes.iter().any(|note| note.contains(UNKNOWN_SHAPE));
+        let wants_shapes = unknown || self.wants_shapes.get();
         Ok(Head {
             scores,
             layers,

@@ -1,1 +1,24 @@
-//! (to be written)
+//! Whole runs: what the command line offers, as functions that give a report.
+//!
+//! Each run reads as its stages: open the model, find the head, score, choose, rewrite, prove,
+//! write. Nothing here prints; what a person should see goes to a [`Watch`], what a program should
+//! see is in the report, which serialises to the JSON of `--json`.
+//!
+//! A proof that fails is a result (`passed` is false, and there is no output file), not an error.
+
+mod common;
+mod gradient;
+mod metadata;
+mod prune;
+mod score;
+mod setup;
+mod verify;
+mod watch;
+
+pub use common::{DataReport, FileReport, HeadReport, LayerReport};
+pub use gradient::{GradientOptions, GradientReport, gradient};
+pub use prune::{PruneOptions, PruneReport, Verify, prune};
+pub use score::{ScoreReport, ScoreRunOptions, score};
+pub use setup::SourceOptions;
+pub use verify::{VerifyOptions, VerifyReport, verify};
+pub use watch::{Silent, Watch};

@@ -131,7 +131,21 @@ impl Group {
         reasons.collect::<Vec<_>>().join("; ")
     }
 
-    /// Whether any source is a layer whose weights shrink.
+    /// The sets of neurons that one weight or another holds alone, when that is not all of them.
+    pub(super) fn parts(&self) -> Vec<Vec<usize>> {
+        let mut parts: Vec<Vec<usize>> = Vec::new();
+        for cut in &self.cuts {
+            let part: BTreeSet<usize> = cut.map.iter().copied().collect();
+            if part.len() < self.width {
+                parts.push(part.into_iter().collect());
+            }
+        }
+        parts.sort();
+        parts.dedup();
+        parts
+    }
+
+    /// The layers whose own weights shrink.
     pub fn layers(&self) -> impl Iterator<Item = NodeId> {
         self.sources.iter().filter_map(|source| match source {
             Source::Layer(node) => Some(*node),

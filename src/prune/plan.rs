@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::scores::Scores;
+use super::{Group, scores::Scores};
 use crate::error::{Error, Result};
 
 /// How many neurons of a layer stay.
@@ -219,11 +219,61 @@ impl Budget {
 }
 
 impl Plan {
+    /// Makes sure that no weight loses all its neurons.
+    ///
+    /// Where a layer is made by several operators side by side (a Concat), each keeps at least its
+    /// best neuron, in place of the worst kept one of an operator that has several.
+    pub fn fill_parts(&mut self, groups: &[&Group], scores: &Scores) {
+        let layers = self.layers.iter_mut().zip(groups).zip(&scores.layers);
+        for ((layer, group), scores) in layers {
+            let parts = group.parts();
+            for part in &parts {
+                if part
+                    .iter()
+                    .any(|neuron| layer.keep.binary_search(neuron).is_ok())
+                {
+                    continue;
+                }
+                let best = part.iter().copied().reduce(|best, neuron| {
+                    if scores.values[neuron] > scores.values[best] {
+                        neuron
+                    } else {
+                        best
+                    }
+                });
+                let Some(best) = best else { continue };
+                if let Some(worst) = worst_of_many(&parts, &layer.keep, &scores.values) {
+                    layer.keep.retain(|&neuron| neuron != worst);
+                }
+                layer.keep.push(best);
+                layer.keep.sort_unstable();
+            }
+        }
+    }
+
     /// Whether every neuron stays.
     pub fn keeps_all(&self) -> bool {
         let layers = self.layers.iter();
         layers.clone().all(|layer| layer.keep.len() == layer.width)
     }
+}
+
+/// The kept neuron with the smallest score among those whose loss leaves no part empty.
+fn worst_of_many(parts: &[Vec<usize>], keep: &[usize], scores: &[f64]) -> Option<usize> {
+    let spare = |neuron: &usize| {
+        parts.iter().all(|part| {
+            let kept = part.iter().filter(|n| keep.binary_search(n).is_ok());
+            !part.contains(neuron) || kept.count() > 1
+        })
+    };
+    let spares = keep.iter().copied().filter(spare);
+    spares.reduce(|worst, neuron| {
+        if scores[neuron] <= scores[worst] {
+            neuron
+        } else {
+            worst
+        }
+    })
 }
 
 /// Indices of the `count` largest scores, sorted by index.

@@ -1,7 +1,7 @@
 //! Cotangents at the sinks of all layers, for blocks of class rows.
 
 use super::{
-    Request,
+    Of, Request,
     cells::{Cells, LayerView, views},
     forward::{self, Source, check_finite},
     target::{Kind, Target},
@@ -11,7 +11,8 @@ use crate::{
     error::Result,
     features::FeatureBatch,
     grad,
-    graph::{Graph, Use, ValueId},
+    graph::{Graph, Shapes, Use, ValueId},
+    head::Head,
     onnx::{Dim, Tensor},
 };
 
@@ -158,6 +159,32 @@ impl HeadGradient {
     }
 }
 
+/// The graph that computes the derivatives of the class scores at every reader of every layer, in
+/// the order of the layers and their sinks, from the head's features and a seed of class rows.
+///
+/// # Errors
+/// [`crate::Error::UnsupportedOperators`] with every operator of the head that has no rule.
+pub fn gradient_model(
+    graph: &Graph<'_>,
+    shapes: &Shapes,
+    head: &Head,
+    of: Of,
+) -> Result<grad::GradientModel> {
+    let target = Target::new(graph, shapes, head, of.into())?;
+    let extended = Graph::new(&target.model)?;
+    let shapes = target.shapes(&extended, shapes, head);
+    let sinks = head.layers.iter().flat_map(|layer| &layer.group.sinks);
+    let wrt: Vec<Use> = sinks.map(|sink| sink.at).collect();
+    let request = grad::Request {
+        of: extended.value(&target.name).unwrap_or(head.scores.logits),
+        wrt: &wrt,
+        stop: &head.features,
+    };
+    let mut gradient = grad::gradient_model(&extended, &shapes, request, &head.features, &[])?;
+    free_seed(&mut gradient);
+    Ok(gradient)
+}
+
 /// Lets the seed differ from sample to sample: it is only ever broadcast.
 fn free_seed(gradient: &mut grad::GradientModel) {
     let inputs = gradient
@@ -178,7 +205,7 @@ fn free_seed(gradient: &mut grad::GradientModel) {
 
 /// Numbers of one sample of a value; the first axis, which is the batch, and sizes that are not
 /// known count as one.
-fn row_size(shapes: &crate::graph::Shapes, value: ValueId, width: usize) -> usize {
+fn row_size(shapes: &Shapes, value: ValueId, width: usize) -> usize {
     let dims = shapes.dims(value).unwrap_or_default();
     let sizes = dims.iter().skip(1).map(|dim| dim.fixed().unwrap_or(1));
     sizes.product::<usize>().max(width)

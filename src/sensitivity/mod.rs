@@ -33,6 +33,7 @@ mod tests;
 mod weights;
 
 pub use criteria::Criterion;
+pub use gradient::gradient_model;
 pub use norm::Norm;
 pub use options::{Of, Scale, ScoreOptions};
 pub use score::{Request, ScoreReport, Scored, score, score_norms};

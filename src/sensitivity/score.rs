@@ -158,6 +158,7 @@ fn report(
     notes: Vec<String>,
 ) -> ScoreReport {
     let criteria::Uses {
+        samples: _,
         norm: uses_norm,
         classes,
         of,

@@ -1,7 +1,7 @@
 //! Average percentage of zeros (Hu et al. 2016, arXiv:1607.03250), turned round: the share of samples
 //! and positions where a neuron is *not* zero, so that larger stays.
 
-use super::{Entry, Measure, NOTHING, for_each_norm};
+use super::{Entry, Measure, SAMPLES_ONLY, for_each_norm};
 use crate::{
     error::Result,
     features::FeatureBatch,
@@ -11,7 +11,7 @@ use crate::{
 pub(super) const ENTRY: Entry = Entry {
     name: "apoz",
     about: "share of samples where the neuron is not zero",
-    uses: NOTHING,
+    uses: SAMPLES_ONLY,
     build,
 };
 

@@ -18,6 +18,7 @@ pub(super) const ENTRY: Entry = Entry {
     name: "lsa",
     about: "norm of the class scores' derivative (local sensitivity)",
     uses: Uses {
+        samples: true,
         norm: true,
         classes: true,
         of: true,

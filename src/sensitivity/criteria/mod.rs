@@ -48,9 +48,10 @@ pub(super) struct Entry {
 
 type Build = fn(Request<'_>, &[(Norm, Norm)]) -> Result<Box<dyn Measure>>;
 
-/// Which choices a criterion looks at.
+/// What a criterion looks at besides the model.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Uses {
+    pub(super) samples: bool,
     pub(super) norm: bool,
     pub(super) classes: bool,
     pub(super) of: bool,
@@ -58,8 +59,9 @@ pub(super) struct Uses {
     pub(super) seed: bool,
 }
 
-/// None of them.
-const NOTHING: Uses = Uses {
+/// Samples, and none of the choices.
+const SAMPLES_ONLY: Uses = Uses {
+    samples: true,
     norm: false,
     classes: false,
     of: false,
@@ -114,6 +116,11 @@ impl Criterion {
     /// What it computes, in a few words.
     pub fn about(self) -> &'static str {
         self.0.about
+    }
+
+    /// Whether it looks at samples at all.
+    pub fn needs_samples(self) -> bool {
+        self.0.uses.samples
     }
 
     /// Whether `--scale` makes a difference.

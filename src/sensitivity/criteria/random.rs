@@ -3,7 +3,7 @@
 use rand::RngExt;
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 
-use super::{Entry, Measure, NOTHING, Uses, for_each_norm};
+use super::{Entry, Measure, SAMPLES_ONLY, Uses, for_each_norm};
 use crate::{
     error::Result,
     features::FeatureBatch,
@@ -14,8 +14,9 @@ pub(super) const ENTRY: Entry = Entry {
     name: "random",
     about: "a random choice (--seed)",
     uses: Uses {
+        samples: false,
         seed: true,
-        ..NOTHING
+        ..SAMPLES_ONLY
     },
     build,
 };

@@ -5,7 +5,7 @@
 //! that the model itself decides for. What removing a neuron changes is added up over its positions
 //! and sinks before it is squared.
 
-use super::{Entry, Measure, NOTHING, for_each_norm};
+use super::{Entry, Measure, SAMPLES_ONLY, for_each_norm};
 use crate::{
     error::{Error, Result},
     features::FeatureBatch,
@@ -18,7 +18,7 @@ use crate::{
 pub(super) const ENTRY: Entry = Entry {
     name: "taylor",
     about: "squared first-order change of the loss",
-    uses: NOTHING,
+    uses: SAMPLES_ONLY,
     build,
 };
 

@@ -1,6 +1,6 @@
 //! Variance over the samples, averaged over positions.
 
-use super::{Entry, Measure, NOTHING, for_each_norm};
+use super::{Entry, Measure, SAMPLES_ONLY, for_each_norm};
 use crate::{
     error::Result,
     features::FeatureBatch,
@@ -10,7 +10,7 @@ use crate::{
 pub(super) const ENTRY: Entry = Entry {
     name: "variance",
     about: "variance over the samples",
-    uses: NOTHING,
+    uses: SAMPLES_ONLY,
     build,
 };
 

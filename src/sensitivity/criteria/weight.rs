@@ -1,6 +1,6 @@
 //! The norm of a neuron's outgoing weights; needs no data and no engine.
 
-use super::{Entry, Measure, NOTHING, Uses};
+use super::{Entry, Measure, SAMPLES_ONLY, Uses};
 use crate::{
     error::Result,
     features::FeatureBatch,
@@ -11,8 +11,9 @@ pub(super) const ENTRY: Entry = Entry {
     name: "weight",
     about: "norm of the outgoing weights",
     uses: Uses {
+        samples: false,
         classes: true,
-        ..NOTHING
+        ..SAMPLES_ONLY
     },
     build,
 };

@@ -1,7 +1,7 @@
 //! Weighted fluctuation, `var(x_i) · sum_j W_ji^2` (FLAP: An et al. 2024, arXiv:2312.11983, eq. 5),
 //! added up over sinks and positions.
 
-use super::{Entry, Measure, NOTHING, for_each_norm};
+use super::{Entry, Measure, SAMPLES_ONLY, for_each_norm};
 use crate::{
     error::Result,
     features::FeatureBatch,
@@ -13,7 +13,7 @@ use crate::{
 pub(super) const ENTRY: Entry = Entry {
     name: "wifv",
     about: "variance times squared outgoing weights",
-    uses: NOTHING,
+    uses: SAMPLES_ONLY,
     build,
 };
 

@@ -1,0 +1,117 @@
+//! Scores without pruning.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use super::{
+    common::{DataReport, HeadReport},
+    setup::{self, Setup, SourceOptions},
+    watch::Watch,
+};
+use crate::{
+    engine::EngineInfo,
+    error::Result,
+    features::Trunk,
+    head::Head,
+    prune::Scores,
+    sensitivity::{self, Of, ScoreOptions, Scored},
+};
+
+/// Schema of [`ScoreReport`].
+const SCHEMA: &str = "onnx-prune/score/v1";
+
+/// What a scoring run can be told.
+#[derive(Clone, Debug)]
+pub struct ScoreRunOptions {
+    /// The model.
+    pub input: PathBuf,
+    /// Data and engine.
+    pub source: SourceOptions,
+    /// How neurons are scored.
+    pub score: ScoreOptions,
+    /// Which class scores are differentiated; probabilities with data, logits without, by default.
+    pub of: Option<Of>,
+}
+
+/// Scores of all layers of a head.
+#[derive(Clone, Debug, Serialize)]
+pub struct ScoreReport {
+    /// Name and version of this layout.
+    pub schema: &'static str,
+    /// The model.
+    pub input: PathBuf,
+    /// What computed the scores.
+    pub engine: EngineInfo,
+    /// The samples.
+    pub data: DataReport,
+    /// How the neurons were scored.
+    pub score: sensitivity::ScoreReport,
+    /// Seed of every random choice.
+    pub seed: u64,
+    /// The head.
+    pub head: HeadReport,
+    /// Layers that could not be cut, or only in part, and why.
+    pub notes: Vec<String>,
+    /// One score per neuron of every layer.
+    #[serde(flatten)]
+    pub scores: Scores,
+}
+
+/// Scores every neuron of the head.
+///
+/// # Errors
+/// Every [`crate::Error`].
+pub fn score(options: &ScoreRunOptions, watch: &dyn Watch) -> Result<ScoreReport> {
+    let model = setup::load(&options.input)?;
+    let mut setup = Setup::new(&model, &options.source, watch)?;
+    let frugal = !options.score.criterion.needs_samples();
+    let head = setup.find_head(frugal, watch)?;
+    let scored = scores(&setup, &head, &options.score, options.of, watch)?;
+    Ok(ScoreReport {
+        schema: SCHEMA,
+        input: options.input.clone(),
+        engine: setup.engine().info().clone(),
+        data: DataReport::new(&setup, &setup.dataset)?,
+        score: scored.report,
+        seed: options.source.seed,
+        head: HeadReport::new(&setup, &head),
+        notes: head.notes,
+        scores: scored.scores,
+    })
+}
+
+/// Runs the criterion over the scored samples, if it wants any.
+pub(super) fn scores(
+    setup: &Setup<'_>,
+    head: &Head,
+    options: &ScoreOptions,
+    of: Option<Of>,
+    watch: &dyn Watch,
+) -> Result<Scored> {
+    let default = match setup.has_data() {
+        true => Of::Probabilities,
+        false => Of::Logits,
+    };
+    let options = ScoreOptions {
+        of: of.unwrap_or(default),
+        seed: setup.options.seed,
+        ..options.clone()
+    };
+    let request = sensitivity::Request {
+        engine: setup.engine(),
+        graph: &setup.graph,
+        shapes: &setup.shapes,
+        head,
+        options: &options,
+    };
+    let scored = if options.criterion.needs_samples() {
+        watch.stage("scoring", Some(setup.scored.len() as u64));
+        let mut trunk = Trunk::new(setup.engine(), &setup.graph, &setup.shapes, head)?;
+        sensitivity::score(request, setup.features(&mut trunk, watch)?)?
+    } else {
+        sensitivity::score(request, std::iter::empty())?
+    };
+    scored.report.notes.iter().for_each(|note| watch.note(note));
+    Ok(scored)
+}
