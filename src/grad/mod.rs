@@ -5,9 +5,10 @@
 //! any ONNX runtime, beside the forward nodes whose values it reads.
 //!
 //! R class rows travel together: where a value is `[N, ..]`, its cotangent is `[R, N, ..]`, f32
-//! whatever the model's own type. The seed is an input `[R, 1, K]`; row `r` is repeated for every
-//! sample, so one-hot rows give the rows `dy_r/dx` of the Jacobian, and the caller bounds memory by
-//! giving the classes in blocks. R and N are read off the inputs when the graph runs.
+//! whatever the model's own type. The seed is an input `[R, 1, K]`; row `r` holds for every sample,
+//! so one-hot rows give the rows `dy_r/dx` of the Jacobian, and the caller bounds memory by giving
+//! the classes in blocks. Where rows differ from sample to sample (a loss), it is `[R, N, K]`. R and
+//! N are read off the inputs when the graph runs.
 //!
 //! The driver alone sums over broadcast axes, adds up what arrives from several readers of a value,
 //! and drops nodes nobody needs. A rule knows its operator and nothing else. Weights are inputs like
@@ -26,7 +27,7 @@ mod testing;
 mod tests;
 
 use crate::{
-    error::Result,
+    error::{Error, Result, Site},
     graph::{self, Graph, Shapes, TensorType, Use, ValueId},
     onnx::{DataType, Dim, ModelProto, NodeProto, TensorProto, ValueInfoProto},
 };
@@ -52,7 +53,7 @@ pub struct Gradient {
     pub nodes: Vec<NodeProto>,
     /// Constants of these nodes.
     pub initializers: Vec<TensorProto>,
-    /// Name of the input `[R, 1, K]`, f32: one row per wanted class.
+    /// Name of the input `[R, 1, K]` or `[R, N, K]`, f32: one row per wanted class.
     pub seed: String,
     /// Name of the cotangent of each wanted use, in the order of [`Request::wrt`]: f32, one leading
     /// axis R, then the shape of the value that is read there.
@@ -65,7 +66,7 @@ pub struct GradientModel {
     /// Inputs: those of the forward part, then the seed. Outputs: the cotangents, then the forward
     /// values that were asked for.
     pub model: ModelProto,
-    /// Name of the input `[R, 1, K]`; see [`Gradient::seed`].
+    /// Name of the seed; see [`Gradient::seed`].
     pub seed: String,
     /// Names of the outputs with the cotangents; see [`Gradient::cotangents`].
     pub cotangents: Vec<String>,
@@ -77,11 +78,12 @@ pub struct GradientModel {
 /// axes where windows are involved; the batch may stay unknown.
 ///
 /// # Errors
-/// [`Error::UnsupportedOperators`](crate::Error::UnsupportedOperators) with all operators on the way
-/// that have no rule; [`Error::Unsupported`](crate::Error::Unsupported) for a variant of an operator
-/// without one, or where `shapes` is silent; [`Error::Invalid`](crate::Error::Invalid) where a node
+/// [`Error::UnsupportedOperators`] with all operators on the way
+/// that have no rule; [`Error::Unsupported`] for a variant of an operator
+/// without one, or where `shapes` is silent; [`Error::Invalid`] where a node
 /// breaks the rules of its operator.
 pub fn differentiate(graph: &Graph<'_>, shapes: &Shapes, request: Request<'_>) -> Result<Gradient> {
+    check_scores(graph, shapes, request.of)?;
     let path = Path::find(graph, shapes, request)?;
     let tape = Tape::new(graph);
     let seed = tape.name("seed");
@@ -99,13 +101,25 @@ pub fn differentiate(graph: &Graph<'_>, shapes: &Shapes, request: Request<'_>) -
     })
 }
 
+/// Class scores with further axes, even of size 1, are for the caller to flatten.
+fn check_scores(graph: &Graph<'_>, shapes: &Shapes, of: ValueId) -> Result<()> {
+    let Some(dims) = shapes.dims(of).filter(|dims| dims.len() != 2) else {
+        return Ok(());
+    };
+    let value = Site::value(graph.name(of));
+    Err(Error::Unsupported {
+        site: graph.producer(of).map_or(value, |node| graph.site(node)),
+        what: format!("makes class scores of {} axes, not [N, K]", dims.len()),
+    })
+}
+
 /// The gradient together with the part of the model it needs.
 ///
 /// `inputs` are the values the caller will give, usually the features; `values` are forward values
 /// to have as outputs beside the cotangents.
 ///
 /// # Errors
-/// As [`differentiate`]; [`Error::Unsupported`](crate::Error::Unsupported) where the type of one of
+/// As [`differentiate`]; [`Error::Unsupported`] where the type of one of
 /// `inputs` or `values` is not known.
 pub fn gradient_model(
     graph: &Graph<'_>,
@@ -172,7 +186,7 @@ fn with_types(shapes: &Shapes, read: &[ValueId], inputs: &[ValueId], values: &[V
 
 fn seed_port(shapes: &Shapes, name: &str, of: ValueId) -> ValueInfoProto {
     let classes = shapes.dims(of).and_then(<[Dim]>::last).cloned();
-    let dims = [rows(), Dim::Fixed(1), classes.unwrap_or(Dim::Unknown)];
+    let dims = [rows(), Dim::Unknown, classes.unwrap_or(Dim::Unknown)];
     ValueInfoProto::tensor(name, DataType::Float, &dims)
 }
 

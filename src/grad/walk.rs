@@ -13,6 +13,7 @@ use super::{
 use crate::{
     error::{Error, Result},
     graph::{Graph, NodeId, Shapes, Use, ValueId},
+    onnx::DataType,
 };
 
 /// Writes the gradient onto `tape` and gives the name of the cotangent at each wanted use.
@@ -33,6 +34,10 @@ pub(super) fn back<'t>(
         found: BTreeMap::new(),
     };
     let scores = tape.value(graph.name(request.of));
+    let scores = match shapes.dtype(request.of) {
+        None | Some(DataType::Float) => scores,
+        Some(_) => scores.to_f32(),
+    };
     walk.arrived
         .insert(request.of, vec![seed.expand_like(scores)]);
     for node in path.backwards() {

@@ -35,6 +35,13 @@ pub(super) const RULES: &[(&str, Rule)] = &[
     ("ThresholdedRelu", thresholded_relu),
 ];
 
+/// Rules of the domain `com.microsoft`.
+pub(super) const CONTRIB: &[(&str, Rule)] = &[
+    ("FastGelu", fast_gelu),
+    ("Gelu", gelu),
+    ("QuickGelu", quick_gelu),
+];
+
 /// Opset from which Softmax works along one axis instead of all axes from there on.
 const SOFTMAX_ONE_AXIS: i64 = 13;
 /// Default of Selu's `alpha` and `gamma`, <https://onnx.ai/onnx/operators/onnx__Selu.html>.
@@ -127,7 +134,11 @@ fn mish<'t>(c: &Context<'t>) -> Flows<'t> {
 
 /// y = x·s, s = σ(αx): dx = dy·(s + αx·(s − s²))
 fn swish<'t>(c: &Context<'t>) -> Flows<'t> {
-    let scaled = c.input(0)? * c.float("alpha", 1.0);
+    sigmoid_gated(c, c.float("alpha", 1.0))
+}
+
+fn sigmoid_gated<'t>(c: &Context<'t>, alpha: f32) -> Flows<'t> {
+    let scaled = c.input(0)? * alpha;
     let s = scaled.sigmoid();
     c.slope(s + scaled * (s - s * s))
 }
@@ -141,6 +152,20 @@ fn gelu<'t>(c: &Context<'t>) -> Flows<'t> {
     let normal = ((x * FRAC_1_SQRT_2).erf() + 1.0) * 0.5;
     let density = (x * x * -0.5).exp() * (1.0 / (2.0 * PI).sqrt());
     c.slope(normal + x * density)
+}
+
+/// y = Gelu by tanh of x + b: dx = dy·slope, db = dx summed
+fn fast_gelu<'t>(c: &Context<'t>) -> Flows<'t> {
+    let (dy, x) = (c.cotangent()?, c.input(0)?);
+    let shifted = c.optional(1).map_or(x, |bias| x + bias);
+    let gradient = dy * gelu_tanh_slope(shifted);
+    c.wide(c.node().input.iter().map(|_| gradient))
+}
+
+/// y = x·s, s = σ(αx), α = 1.702: dx = dy·(s + αx·(s − s²))
+fn quick_gelu<'t>(c: &Context<'t>) -> Flows<'t> {
+    const ALPHA: f32 = 1.702;
+    sigmoid_gated(c, c.float("alpha", ALPHA))
 }
 
 /// With t = tanh u, u = √(2/π)·(x + 0.044715x³): (1 + t)/2 + x/2·(1 − t²)·u′
@@ -258,6 +283,21 @@ pub(super) mod tests {
             Case::new(NodeProto::new("PRelu", &["x", "s"], &["y"]))
                 .input("x", &[2, 3, 4])
                 .input("s", &[3, 1]),
+        ]);
+        let contrib = |node: NodeProto| {
+            let domain = "com.microsoft";
+            Case::new(node.with_domain(domain)).domain(domain)
+        };
+        cases.extend([
+            contrib(node("FastGelu")).input("x", &[2, 5]),
+            contrib(NodeProto::new("FastGelu", &["x", "b"], &["y"]))
+                .caption("with bias")
+                .input("x", &[2, 3, 5])
+                .input("b", &[5]),
+            contrib(node("QuickGelu")).input("x", &[2, 5]),
+            contrib(node("Gelu"))
+                .caption("of the runtime")
+                .input("x", &[2, 5]),
         ]);
         cases.extend(clips());
         cases.extend(softmaxes());

@@ -35,6 +35,9 @@ pub(super) const RULES: &[&[(&str, Rule)]] = &[
     select::RULES,
 ];
 
+/// All rules of the domain `com.microsoft`, which ONNX Runtime's own optimiser writes.
+pub(super) const CONTRIB: &[(&str, Rule)] = activation::CONTRIB;
+
 /// Operators of the domain `ai.onnx` through which no gradient flows: their outputs are whole
 /// numbers, truth values or constants, or change in steps.
 pub(super) const ZERO: &[&str] = &[
@@ -76,17 +79,18 @@ pub(super) enum Found {
 /// Looks a node up by domain, operator and opset.
 pub(super) fn find(graph: &Graph<'_>, id: NodeId) -> Found {
     let node = graph.node(id);
-    if !node.domain_or_default().is_empty() || graph.opset(id) < OLDEST_OPSET {
-        return Found::Absent;
-    }
-    if ZERO.contains(&node.op()) {
-        return Found::Zero;
-    }
-    let mut rows = RULES.iter().copied().flatten();
-    match rows.find(|(op, _)| *op == node.op()) {
-        Some((_, rule)) => Found::Rule(*rule),
-        None => Found::Absent,
-    }
+    let rule = |rows: &[(&str, Rule)]| {
+        let mut rows = rows.iter();
+        rows.find(|(op, _)| *op == node.op()).map(|(_, rule)| *rule)
+    };
+    let rule = match node.domain_or_default() {
+        "com.microsoft" => rule(CONTRIB),
+        "" if graph.opset(id) < OLDEST_OPSET => None,
+        "" if ZERO.contains(&node.op()) => return Found::Zero,
+        "" => RULES.iter().copied().find_map(rule),
+        _ => None,
+    };
+    rule.map_or(Found::Absent, Found::Rule)
 }
 
 /// The cases of all rules.

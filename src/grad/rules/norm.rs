@@ -13,9 +13,11 @@ pub(super) const RULES: &[(&str, Rule)] = &[
     ("GroupNormalization", group_normalization),
     ("InstanceNormalization", instance_normalization),
     ("LayerNormalization", layer_normalization),
+    ("LpNormalization", lp_normalization),
+    ("RMSNormalization", rms_normalization),
 ];
 
-/// Default of `epsilon` in all four operators.
+/// Default of `epsilon` in all operators that have one.
 const EPSILON: f32 = 1e-5;
 /// Opset from which GroupNormalization has one scale per channel instead of one per group.
 const SCALE_PER_CHANNEL: i64 = 21;
@@ -107,6 +109,37 @@ fn group_normalization<'t>(c: &Context<'t>) -> Flows<'t> {
     })
 }
 
+/// y = n·s, n = x/√(mean(x²) + ε) over the last axes: with dn = dy·s,
+/// dx = (dn − n·mean(dn·n))/√(mean(x²) + ε), ds = dy·n
+fn rms_normalization<'t>(c: &Context<'t>) -> Flows<'t> {
+    let dims = c.dims(0)?;
+    let axis = c.axis(c.node().int("axis").unwrap_or(-1), dims.len())?;
+    let axes: Vec<usize> = (axis..dims.len()).collect();
+    let behind: Vec<usize> = axes.iter().map(|axis| axis + 1).collect();
+    let (dy, x, scale) = (c.cotangent()?, c.input(0)?, c.input(1)?);
+    let size = ((x * x).mean(&axes) + c.float("epsilon", EPSILON)).sqrt();
+    let normal = x / size;
+    c.each(|input| {
+        if input == 1 {
+            return Ok(Flow::Wide(dy * normal, dims.to_vec()));
+        }
+        let dn = dy * scale;
+        let along = normal * (dn * normal).mean(&behind);
+        Ok(Flow::Exact((dn - along) / size))
+    })
+}
+
+/// y = x/‖x‖₂ along an axis: dx = (dy − y·Σ dy·y)/‖x‖₂
+fn lp_normalization<'t>(c: &Context<'t>) -> Flows<'t> {
+    if c.node().int("p").unwrap_or(2) != 2 {
+        return Err(c.unsupported("has a gradient for p = 2 only"));
+    }
+    let axis = c.axis(c.node().int("axis").unwrap_or(-1), c.rank(0)?)?;
+    let (dy, x, y) = (c.cotangent()?, c.input(0)?, c.output(0)?);
+    let along = y * (dy * y).sum(&[axis + 1]);
+    c.first(Flow::Exact((dy - along) / (x * x).sum(&[axis]).sqrt()))
+}
+
 /// A value with mean 0 and variance 1 over some axes.
 struct Normal<'t> {
     value: Var<'t>,
@@ -171,6 +204,14 @@ pub(super) mod tests {
             .input("x", &[2, 3, 2, 2])
             .input("s", &[3])
             .input("b", &[3]),
+        ]);
+        cases.extend([
+            Case::new(NodeProto::new("RMSNormalization", &["x", "s"], &["y"]))
+                .opset(23)
+                .input("x", &[2, 3, 4])
+                .input("s", &[4]),
+            Case::new(NodeProto::new("LpNormalization", &["x"], &["y"]).with_int("axis", 1))
+                .input("x", &[2, 3, 4]),
         ]);
         let group = || {
             let node = NodeProto::new("GroupNormalization", &["x", "s", "b"], &["y"]);
