@@ -2,6 +2,14 @@
 //!
 //! Nothing here knows what a graph means; see [`crate::graph`] for that. Weights stay shared bytes
 //! ([`bytes::Bytes`]) from the file that was read to the file that is written.
+//!
+//! - In: `model` reads a file; `sniff` says what it is when it is no model; `wire` refuses fields
+//!   that would be lost; `external` reads weights from other files; `check` compares tensors with
+//!   their shapes.
+//! - Out: `save` puts whole files in place; `stream` encodes around the weights; `detach` moves
+//!   weights to a data file.
+//! - Between: `walk` finds every tensor; `layout`, `decode`, `cast` and [`slice`] turn bytes into
+//!   values; `node` and `value` build and read messages; [`text`] shows them.
 
 #![deny(clippy::as_conversions)] // negative dims, i64 -> usize: every conversion here is checked
 

@@ -53,10 +53,11 @@ pub struct Output {
     /// Where the model file goes, and where its data file would go.
     path: PathBuf,
     data_path: PathBuf,
-    /// Both until they are moved.
+    /// Where both are until they are moved.
     staged: PathBuf,
     staged_data: PathBuf,
-    folder: TempDir,
+    /// Holds both; gone when dropped.
+    _folder: TempDir,
     overwrite: Overwrite,
     protected: Vec<PathBuf>,
     bytes: u64,
@@ -85,7 +86,7 @@ impl Output {
             data_path: parent.join(&data_name),
             staged: folder.path().join(name),
             staged_data: folder.path().join(&data_name),
-            folder,
+            _folder: folder,
             overwrite,
             protected,
             bytes: 0,
@@ -144,7 +145,7 @@ impl Output {
     /// [`Error::Io`] or, when the output has come into being since, [`Error::Argument`]; the
     /// output is then as it was before.
     pub fn commit(self) -> Result<Written> {
-        let backup = self.folder.path().join("replaced.data");
+        let backup = self.staged_data.with_added_extension("replaced");
         let with_data = self.external_bytes > 0;
         if with_data {
             if self.overwrite == Overwrite::Replace && self.data_path.exists() {
@@ -171,7 +172,7 @@ impl Output {
     fn write_model(&mut self, stream: &Stream) -> Result<()> {
         write_file(&self.staged, |to| stream.write_to(to)).map_err(Error::io(&self.path))?;
         self.bytes = u64::try_from(stream.len()).unwrap_or(u64::MAX);
-        keep_mode(&self.path, &self.staged)
+        Ok(())
     }
 
     /// Moves the model's weights to the data file. Returns how many bytes it has.
@@ -184,13 +185,14 @@ impl Output {
         }
         write_file(&self.staged_data, |to| file.write_to(to))
             .map_err(Error::io(&self.data_path))?;
-        keep_mode(&self.data_path, &self.staged_data)?;
         Ok(file.len())
     }
 
     fn place(&self, from: &Path, to: &Path) -> Result<()> {
         match self.overwrite {
-            Overwrite::Replace => fs::rename(from, to).map_err(Error::io(to)),
+            Overwrite::Replace => keep_mode(to, from)
+                .and_then(|()| fs::rename(from, to))
+                .map_err(Error::io(to)),
             // Unlike a rename, this fails when the target exists.
             Overwrite::Refuse => TempPath::try_from_path(from)
                 .and_then(|staged| Ok(staged.persist_noclobber(to)?))
@@ -266,9 +268,9 @@ fn write_file(
 }
 
 /// A file that is replaced keeps its permissions.
-fn keep_mode(old: &Path, new: &Path) -> Result<()> {
+fn keep_mode(old: &Path, new: &Path) -> io::Result<()> {
     match old.metadata() {
-        Ok(metadata) => fs::set_permissions(new, metadata.permissions()).map_err(Error::io(new)),
+        Ok(metadata) => fs::set_permissions(new, metadata.permissions()),
         Err(_) => Ok(()),
     }
 }
