@@ -8,8 +8,8 @@
 //!   their shapes.
 //! - Out: `save` puts whole files in place; `stream` encodes around the weights; `detach` moves
 //!   weights to a data file.
-//! - Between: `walk` finds every tensor; `layout`, `decode`, `cast` and [`slice`] turn bytes into
-//!   values; `node` and `value` build and read messages; [`text`] shows them.
+//! - Between: `walk` finds every tensor; `layout`, `decode`, `cast` and [`mod@slice`] turn bytes
+//!   into values; `node` and `value` build and read messages; [`text`] shows them.
 
 #![deny(clippy::as_conversions)] // negative dims, i64 -> usize: every conversion here is checked
 

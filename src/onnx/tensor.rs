@@ -93,7 +93,8 @@ impl Tensor {
         self.data.to_i64()
     }
 
-    /// The same values in another element type, rounded to nearest.
+    /// The same values in another element type: floats rounded to nearest; in integers, fractions
+    /// cut off and what does not fit saturated.
     ///
     /// # Errors
     /// [`Error::Unsupported`] when `dtype` is no type a [`Tensor`] can hold.
