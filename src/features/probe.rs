@@ -132,3 +132,84 @@ fn resized(input: &Tensor, rows: usize) -> Result<Tensor> {
     shape.extend(sample);
     Tensor::new(shape, TensorData::F32(values.collect()))?.cast(input.dtype())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::{
+        engine::testing::engines,
+        features::testing::{Dense, Numbers},
+        head,
+        onnx::{DataType, Model, NodeProto, ValueInfoProto},
+    };
+
+    fn dims(shapes: &Shapes, graph: &Graph<'_>, name: &str) -> Vec<Dim> {
+        let id = graph.value(name).unwrap();
+        shapes.dims(id).unwrap().to_vec()
+    }
+
+    #[test]
+    fn a_probe_tells_the_batch_from_fixed_sizes_and_integers_from_floats() {
+        let mut model = Dense::random(&[4, 3, 2], "", 1).model();
+        let proto = model.graph.as_mut().unwrap();
+        let shape = NodeProto::new("Shape", &["y0"], &["shape"]);
+        let reshape = NodeProto::new("Reshape", &["y0_Relu", "shape"], &["again"]);
+        proto.node[2].input[0] = "again".to_owned();
+        proto.node.extend([shape, reshape]);
+        // An output whose note is wrong, as after a careless edit.
+        let wrong = [Dim::Fixed(9), Dim::Fixed(9)];
+        let note = ValueInfoProto::tensor("y0", DataType::Float, &wrong);
+        proto.value_info.push(note);
+        let graph = Graph::new(&model).unwrap();
+        let declared = Shapes::declared(&graph);
+        let input = Tensor::f32([1, 4], vec![0.5; 4]).unwrap();
+        for engine in engines() {
+            let shapes = probe(&*engine, &graph, &declared, &input).unwrap();
+            let free = [Dim::Unknown, Dim::Fixed(3)];
+            assert_eq!(dims(&shapes, &graph, "y0"), free, "{}", engine.info());
+            assert_eq!(dims(&shapes, &graph, "again"), free);
+            assert_eq!(dims(&shapes, &graph, "shape"), [Dim::Fixed(2)]);
+            let dtype = shapes.dtype(graph.value("shape").unwrap());
+            assert_eq!(dtype, Some(DataType::Int64));
+        }
+    }
+
+    #[test]
+    fn a_fixed_batch_stays_fixed() {
+        let mut net = Dense::random(&[4, 3, 2], "", 1);
+        net.batch = Some(5);
+        let model = net.model();
+        let graph = Graph::new(&model).unwrap();
+        let declared = Shapes::declared(&graph);
+        let input = Tensor::f32([2, 4], vec![0.5; 8]).unwrap();
+        for engine in engines() {
+            let shapes = probe(&*engine, &graph, &declared, &input).unwrap();
+            let fixed = [Dim::Fixed(5), Dim::Fixed(3)];
+            assert_eq!(dims(&shapes, &graph, "y0"), fixed);
+        }
+    }
+
+    #[test]
+    fn heads_of_trained_models_have_no_unknown_values() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("models");
+        let input = Tensor::f32([2, 1, 28, 28], Numbers(1).take(2 * 784)).unwrap();
+        for name in ["vgg", "resnet", "densenet"] {
+            let path = folder.join(name).with_extension("onnx");
+            let model = Model::load(&path, &crate::onnx::Limits::default()).unwrap();
+            let graph = Graph::new(&model.proto).unwrap();
+            for engine in engines() {
+                let declared = Shapes::declared(&graph);
+                let shapes = probe(&*engine, &graph, &declared, &input).unwrap();
+                let head = head::find(&graph, &shapes).unwrap();
+                for &node in &head.nodes {
+                    let output = graph.output(node, 0).unwrap();
+                    let known = shapes.dims(output).unwrap();
+                    let fixed = known.iter().skip(1).all(|dim| dim.fixed().is_some());
+                    assert!(fixed, "{name}: {} {known:?}", graph.name(output));
+                }
+            }
+        }
+    }
+}
