@@ -6,11 +6,14 @@
 //! output file; that is the pipeline's part.
 
 mod compare;
+mod decisions;
+#[cfg(test)]
+mod tests;
 mod top;
 mod verify;
 mod widen;
 
 pub use compare::{Comparison, Outputs, compare, outputs};
 pub use top::{Accuracy, Agreement, TopClasses, accuracy, agreement};
-pub use verify::{Case, Check, Scope, Verification, verify};
+pub use verify::{Case, Check, Scope, Skipped, Verification, verify};
 pub use widen::{half_type, widened};

@@ -4,14 +4,16 @@
 //! that another engine computed; a model in half precision may also be compared in single
 //! precision ([`super::widened`]). Both are said in the result.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 
-use super::{Comparison, Outputs, compare, half_type, outputs, widened};
+use super::{Comparison, Outputs, compare, decisions::Decisions, half_type, outputs, widened};
 use crate::{
     engine::Engine,
     error::{Error, Result},
     features::{FeatureBatch, ModelInput, Samples, Trunk},
-    graph::{self, Graph, Shapes, ValueId},
+    graph::{self, Graph, NodeId, Shapes, ValueId},
     head::Head,
     onnx::{DataType, ModelProto, Tensor},
 };
@@ -47,6 +49,8 @@ pub struct Case<'a> {
 pub struct Verification {
     /// One entry per comparison.
     pub checks: Vec<Check>,
+    /// Engines that could run not even the head, so that nothing was compared there.
+    pub skipped: Vec<Skipped>,
     /// Number of samples.
     pub samples: usize,
     /// Whether all comparisons are within their tolerance.
@@ -71,8 +75,19 @@ pub struct Check {
     pub comparison: Comparison,
     /// Bound on `max_rel`.
     pub tolerance: f64,
-    /// Whether it is kept.
+    /// Samples whose whole-number outputs (ArgMax) differ although their scores are not tied.
+    pub wrong_decisions: usize,
+    /// Whether the bound is kept and no decision is wrong.
     pub passed: bool,
+}
+
+/// An engine in which nothing could be compared.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Skipped {
+    /// The engine.
+    pub engine: String,
+    /// What kept it from running the head.
+    pub stopped_by: String,
 }
 
 /// How much of a model ran.
@@ -97,25 +112,23 @@ struct Run {
 /// Compares the masked original with the pruned model in each engine, and the engines with each
 /// other.
 ///
+/// An engine that can run not even the head is skipped, and said so, as long as another one proves
+/// the cut.
+///
 /// # Errors
-/// [`Error::Engine`] when no engine can run the models at all, or one can run not even the head;
-/// a difference is no error but a [`Verification`] that did not pass.
+/// [`Error::Engine`] when no engine can run the models; a difference is no error but a
+/// [`Verification`] that did not pass.
 pub fn verify(
     case: Case<'_>,
     engines: &[&dyn Engine],
     samples: &[Samples],
 ) -> Result<Verification> {
-    let values = compared_values(case);
-    let names: Vec<String> = values
-        .iter()
-        .map(|&id| case.graph.name(id).to_owned())
-        .collect();
-    let rows: Vec<usize> = samples.iter().map(|batch| batch.count).collect();
-    let runs = all_runs(case, &values, engines, samples)?;
+    let compared = Compared::new(case, samples);
+    let (runs, skipped) = all_runs(case, &compared.values, engines, samples)?;
     let mut checks = Vec::new();
-    for (engine, run) in engines.iter().zip(&runs) {
-        let comparison = compare(&names, &run.masked, &run.pruned, &rows)?;
-        let tolerance = tolerance(case.pruned, run.widened);
+    for (engine, run) in &runs {
+        let bound = tolerance(case.pruned, run.widened);
+        let (comparison, wrong_decisions) = compared.apart(&run.masked, &run.pruned, bound)?;
         checks.push(Check {
             what: "original without the dropped neurons = pruned".to_owned(),
             engine: engine.info().name.to_owned(),
@@ -123,48 +136,42 @@ pub fn verify(
             widened: run.widened,
             stopped_by: run.stopped_by.clone(),
             comparison,
-            tolerance,
-            passed: comparison.max_rel <= tolerance,
+            tolerance: bound,
+            wrong_decisions,
+            passed: comparison.max_rel <= bound && wrong_decisions == 0,
         });
     }
-    for other in 1..runs.len() {
-        checks.push(between(
-            case,
-            [engines[0], engines[other]],
-            [&runs[0], &runs[other]],
-            &names,
-            &rows,
-        )?);
+    for other in runs.iter().skip(1) {
+        checks.push(between(case, &runs[0], other, &compared)?);
     }
     Ok(Verification {
-        samples: rows.iter().sum(),
+        samples: samples.iter().map(|batch| batch.count).sum(),
         passed: checks.iter().all(|check| check.passed),
         checks,
+        skipped,
     })
 }
 
 /// The pruned model in one engine against the other.
 fn between(
     case: Case<'_>,
-    engines: [&dyn Engine; 2],
-    runs: [&Run; 2],
-    names: &[String],
-    rows: &[usize],
+    (engine, run): &(&dyn Engine, Run),
+    (other_engine, other): &(&dyn Engine, Run),
+    compared: &Compared,
 ) -> Result<Check> {
-    let comparison = compare(names, &runs[0].pruned, &runs[1].pruned, rows)?;
-    let widened = runs.iter().any(|run| run.widened);
-    let all_widened = runs.iter().all(|run| run.widened);
-    let tolerance = tolerance(case.pruned, all_widened).max(ENGINES_TOLERANCE);
-    let head = runs.iter().any(|run| run.scope == Scope::Head);
+    let bound = tolerance(case.pruned, run.widened && other.widened).max(ENGINES_TOLERANCE);
+    let (comparison, wrong_decisions) = compared.apart(&run.pruned, &other.pruned, bound)?;
+    let head = [run, other].iter().any(|run| run.scope == Scope::Head);
     Ok(Check {
         what: "pruned in one engine = pruned in the other".to_owned(),
-        engine: format!("{} and {}", engines[0].info().name, engines[1].info().name),
+        engine: format!("{} and {}", engine.info().name, other_engine.info().name),
         scope: if head { Scope::Head } else { Scope::Whole },
-        widened,
+        widened: run.widened || other.widened,
         stopped_by: None,
         comparison,
-        tolerance,
-        passed: comparison.max_rel <= tolerance,
+        tolerance: bound,
+        wrong_decisions,
+        passed: comparison.max_rel <= bound && wrong_decisions == 0,
     })
 }
 
@@ -176,53 +183,111 @@ fn tolerance(model: &ModelProto, widened: bool) -> f64 {
     }
 }
 
-/// The float outputs that depend on the head; in place of a decision (ArgMax), its class scores.
-fn compared_values(case: Case<'_>) -> Vec<ValueId> {
-    let Case { graph, head, .. } = case;
-    let mut values = Vec::new();
-    for output in graph.outputs() {
-        let from_head = graph
-            .producer(output)
-            .is_some_and(|node| head.nodes.contains(&node));
-        let dtype = case.shapes.dtype(output);
-        let is_float = dtype.is_none_or(|dtype| {
+/// What is compared: every output that depends on the head, and the class scores.
+struct Compared {
+    /// Float values, then whole-number ones.
+    values: Vec<ValueId>,
+    /// Names of the float values.
+    names: Vec<String>,
+    /// Place of the class scores among them.
+    scores: usize,
+    classes: usize,
+    rows: Vec<usize>,
+}
+
+impl Compared {
+    /// The logits are among the values: probabilities near 0 and 1 hide differences.
+    fn new(case: Case<'_>, samples: &[Samples]) -> Self {
+        let Case {
+            graph,
+            shapes,
+            head,
+            ..
+        } = case;
+        let live = behind(graph, &head.nodes);
+        let is_float = |id: ValueId| {
             use DataType::{Bfloat16, Double, Float, Float16};
-            matches!(dtype, Float | Double | Float16 | Bfloat16)
-        });
-        if from_head && is_float && !values.contains(&output) {
-            values.push(output);
+            let dtype = shapes.dtype(id);
+            dtype.is_none_or(|dtype| matches!(dtype, Float | Double | Float16 | Bfloat16))
+        };
+        let outputs = graph.outputs().into_iter().filter(|id| live.contains(id));
+        let (mut values, decisions): (Vec<ValueId>, Vec<ValueId>) =
+            outputs.partition(|&id| is_float(id));
+        for id in [head.scores.value, head.scores.logits] {
+            if !values.contains(&id) {
+                values.push(id);
+            }
+        }
+        let scores = values.iter().position(|&id| id == head.scores.value);
+        let names = values.iter().map(|&id| graph.name(id).to_owned());
+        Self {
+            names: names.collect(),
+            scores: scores.unwrap_or_default(),
+            classes: head.scores.classes,
+            rows: samples.iter().map(|batch| batch.count).collect(),
+            values: values.into_iter().chain(decisions).collect(),
         }
     }
-    if !values.contains(&head.scores.output) && !values.contains(&head.scores.value) {
-        values.push(head.scores.value);
+
+    /// How far apart two runs are, and how many samples they decide differently.
+    fn apart(&self, a: &Outputs, b: &Outputs, tolerance: f64) -> Result<(Comparison, usize)> {
+        let comparison = compare(&self.names, a, b, &self.rows)?;
+        let decisions = Decisions {
+            places: self.names.len()..self.values.len(),
+            scores: self.scores,
+            classes: self.classes,
+            rows: &self.rows,
+            tolerance,
+        };
+        Ok((comparison, decisions.wrong(a, b)))
     }
-    values
+}
+
+/// All values that depend on one of `nodes`.
+fn behind(graph: &Graph<'_>, nodes: &BTreeSet<NodeId>) -> BTreeSet<ValueId> {
+    let mut live = BTreeSet::new();
+    for &node in graph.order() {
+        let inputs = 0..graph.node(node).input.len();
+        let mut inputs = inputs.filter_map(|input| graph.input(node, input));
+        if nodes.contains(&node) || inputs.any(|id| live.contains(&id)) {
+            let outputs = 0..graph.node(node).output.len();
+            live.extend(outputs.filter_map(|output| graph.output(node, output)));
+        }
+    }
+    live
 }
 
 /// Runs the models in every engine, the whole of them where possible.
-fn all_runs(
+fn all_runs<'e>(
     case: Case<'_>,
     values: &[ValueId],
-    engines: &[&dyn Engine],
+    engines: &[&'e dyn Engine],
     samples: &[Samples],
-) -> Result<Vec<Run>> {
-    let mut runs: Vec<Result<Run>> = Vec::new();
-    for engine in engines {
-        runs.push(whole(case, values, *engine, samples));
-    }
+) -> Result<(Vec<(&'e dyn Engine, Run)>, Vec<Skipped>)> {
+    let runs = engines
+        .iter()
+        .map(|&engine| whole(case, values, engine, samples));
+    let runs: Vec<Result<Run>> = runs.collect();
     let reference = runs.iter().position(Result::is_ok);
-    let mut complete = Vec::new();
-    for (run, engine) in runs.into_iter().zip(engines) {
-        complete.push(match (run, reference) {
-            (Ok(run), _) => run,
-            (Err(error), None) => return Err(error),
+    let (mut complete, mut skipped) = (Vec::new(), Vec::new());
+    for (run, &engine) in runs.into_iter().zip(engines) {
+        let run = match (run, reference) {
             (Err(error), Some(reference)) => {
                 let trunk = engines[reference];
-                head_alone(case, values, *engine, trunk, samples, stopper(&error))?
+                head_alone(case, values, engine, trunk, samples, stopper(&error))
             }
-        });
+            (run, _) => run,
+        };
+        match run {
+            Ok(run) => complete.push((engine, run)),
+            Err(error) if reference.is_some() => skipped.push(Skipped {
+                engine: engine.info().name.to_owned(),
+                stopped_by: stopper(&error),
+            }),
+            Err(error) => return Err(error),
+        }
     }
-    Ok(complete)
+    Ok((complete, skipped))
 }
 
 /// The engine's own words on what stopped it, without its name.
