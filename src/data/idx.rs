@@ -114,7 +114,7 @@ fn name_of(path: &Path) -> String {
 /// Elements behind the header.
 enum Stream {
     Plain(File, u64),
-    Gzip(io::Take<MultiGzDecoder<BufReader<File>>>),
+    Gzip(Box<io::Take<MultiGzDecoder<BufReader<File>>>>),
 }
 
 impl io::Read for Stream {
@@ -150,7 +150,7 @@ fn open_array(path: &Path, inflated_bytes: u64) -> Result<(Header, Stream)> {
     });
     let header = header.map_err(at(path))?;
     reader.set_limit(header.data_bytes + 1);
-    Ok((header, Stream::Gzip(reader)))
+    Ok((header, Stream::Gzip(Box::new(reader))))
 }
 
 /// Reads type, axes and sizes; returns them with the number of bytes read.

@@ -14,6 +14,9 @@ mod array;
 mod batches;
 mod config;
 mod dataset;
+mod fill;
+#[cfg(test)]
+mod fixtures;
 mod folder;
 mod geometry;
 mod idx;
@@ -30,6 +33,7 @@ mod resize;
 mod rows;
 mod shape;
 mod split;
+mod values;
 
 pub use batches::Batches;
 pub use dataset::{Batch, DataLimits, DataOptions, Dataset};

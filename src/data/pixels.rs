@@ -166,7 +166,8 @@ mod tests {
     #[test]
     fn a_window_may_stick_out() {
         let image = pixels(2, 3, 1, &[1, 2, 3, 4, 5, 6]);
-        let cases: [((usize, usize), isize, isize, &[u8]); 4] = [
+        type Case<'a> = ((usize, usize), isize, isize, &'a [u8]);
+        let cases: [Case; 4] = [
             ((1, 2), 1, 1, &[5, 6]),
             ((2, 3), 0, 0, &[1, 2, 3, 4, 5, 6]),
             ((3, 4), -1, -1, &[0, 0, 0, 0, 0, 1, 2, 3, 0, 4, 5, 6]),

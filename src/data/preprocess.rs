@@ -139,10 +139,11 @@ impl Preprocess {
                 ..Self::named(name)?
             },
             (None, Some(text)) => Self::from_json(text)?,
-            (None, None) => match model.map(config::beside).transpose()?.flatten() {
-                Some(found) => found,
-                None => Self::default(),
-            },
+            (None, None) => model
+                .map(config::beside)
+                .transpose()?
+                .flatten()
+                .unwrap_or_default(),
         };
         found.apply(overrides);
         found.check()?;
@@ -283,3 +284,6 @@ impl Preprocess {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,15 +2,14 @@
 
 use super::array::{Dtype, Header};
 use super::dataset::DataOptions;
+use super::fill::{NumberFill, PixelFill};
 use super::geometry::{Geometry, Resize, Size};
-use super::pixels::{Channels, LUMA, Pixels};
+use super::pixels::Channels;
 use super::preprocess::{FloatArrays, Preprocess};
 use super::problem::{Problem, Read};
 use super::readers::Sample;
-use super::shape::{Dims, Form, ImageAxes, InputShape, Layout, Wanted, fits_plain, product};
-
-/// Pixels of the largest image a resize may make on its way; a very long, thin image would grow without bound.
-const MAX_RESIZED_PIXELS: usize = 1 << 28;
+use super::shape::{Dims, ImageAxes, InputShape, Layout, Wanted, fits_plain, product};
+use super::values::{Affine, affines, value_note};
 
 /// How every sample of a data set is turned into model input.
 #[derive(Clone, Debug)]
@@ -28,62 +27,6 @@ enum Fill {
     Numbers(NumberFill),
     /// One transformation for all elements, in the order of the array.
     Plain(Affine),
-}
-
-/// From bytes in `[H, W, C]`.
-#[derive(Clone, Debug)]
-struct PixelFill {
-    /// How an array of bytes is read; `None` for decoded images.
-    axes: Option<ImageAxes>,
-    geometry: Geometry,
-    size: Size,
-    layout: Layout,
-    /// Value of each byte, per channel of the model.
-    tables: Vec<[f32; 256]>,
-    grey_first: bool,
-    reversed: bool,
-}
-
-/// From numbers in the order of the array.
-#[derive(Clone, Debug)]
-struct NumberFill {
-    axes: ImageAxes,
-    layout: Layout,
-    affines: Vec<Affine>,
-    reversed: bool,
-}
-
-/// `(value * scale - mean) / std`, in the order and precision of torchvision and numpy.
-#[derive(Clone, Copy, Debug)]
-struct Affine {
-    scale: Scale,
-    mean: f32,
-    std: f32,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Scale {
-    Keep,
-    /// `/ 255` in f32, as `ToTensor` computes it: not the same bits as multiplying by 1/255.
-    By255,
-    Factor(f64),
-}
-
-impl Affine {
-    const IDENTITY: Self = Self {
-        scale: Scale::Keep,
-        mean: 0.0,
-        std: 1.0,
-    };
-
-    fn apply(self, value: f32) -> f32 {
-        let scaled = match self.scale {
-            Scale::Keep => value,
-            Scale::By255 => value / 255.0,
-            Scale::Factor(factor) => (f64::from(value) * factor) as f32,
-        };
-        (scaled - self.mean) / self.std
-    }
 }
 
 impl Recipe {
@@ -324,100 +267,6 @@ impl Recipe {
     }
 }
 
-impl PixelFill {
-    fn write(&self, pixels: Pixels, out: &mut [f32]) -> Read<()> {
-        let channels = self.tables.len();
-        let pixels = if self.grey_first {
-            pixels.with_channels(1)
-        } else {
-            pixels
-        };
-        let pixels = self.apply_geometry(pixels.with_channels(channels))?;
-        if pixels.channels != channels {
-            return Err(format!("has {} channels, expected {channels}", pixels.channels).into());
-        }
-        if pixels.size != self.size {
-            let (size, first) = (pixels.size, self.size);
-            return Err(format!(
-                "comes out with {size} pixels, the first sample with {first}; give a --crop"
-            )
-            .into());
-        }
-        let plane = self.size.height * self.size.width;
-        for (channel, table) in self.tables.iter().enumerate() {
-            let source = if self.reversed {
-                channels - 1 - channel
-            } else {
-                channel
-            };
-            let bytes = pixels.bytes[source..].iter().step_by(channels);
-            match self.layout {
-                Layout::Nchw => {
-                    let out = &mut out[channel * plane..(channel + 1) * plane];
-                    out.iter_mut()
-                        .zip(bytes)
-                        .for_each(|(out, &byte)| *out = table[usize::from(byte)]);
-                }
-                Layout::Nhwc => {
-                    let out = out[channel..].iter_mut().step_by(channels);
-                    out.zip(bytes)
-                        .for_each(|(out, &byte)| *out = table[usize::from(byte)]);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn apply_geometry(&self, pixels: Pixels) -> Read<Pixels> {
-        let Size { height, width } = self.geometry.resized(pixels.size);
-        let tallest = height.max(pixels.size.height);
-        if tallest
-            .checked_mul(width)
-            .is_none_or(|area| area > MAX_RESIZED_PIXELS)
-        {
-            return Err(format!(
-                "of {} pixels would be resized to {height}x{width}",
-                pixels.size
-            )
-            .into());
-        }
-        Ok(self.geometry.apply(pixels))
-    }
-}
-
-impl NumberFill {
-    fn write(&self, values: &[f32], out: &mut [f32]) {
-        let channels = self.affines.len();
-        let plane = self.axes.height * self.axes.width;
-        let stored = self.axes.channels;
-        let at = |pixel: usize, channel: usize| match self.axes.form {
-            Form::Planar => values[channel * plane + pixel],
-            Form::Interleaved | Form::Plane => values[pixel * stored + channel],
-        };
-        for (channel, affine) in self.affines.iter().enumerate() {
-            let wanted = if self.reversed {
-                channels - 1 - channel
-            } else {
-                channel
-            };
-            for pixel in 0..plane {
-                let value = match (stored, channels) {
-                    (1, _) => at(pixel, 0),
-                    (3, 1) => (0..3)
-                        .map(|c| at(pixel, c) * LUMA[c] as f32 / 65_536.0)
-                        .sum(),
-                    _ => at(pixel, wanted),
-                };
-                let position = match self.layout {
-                    Layout::Nchw => channel * plane + pixel,
-                    Layout::Nhwc => pixel * channels + channel,
-                };
-                out[position] = affine.apply(value);
-            }
-        }
-    }
-}
-
 /// The model's side for images.
 struct Target {
     channels: usize,
@@ -493,43 +342,6 @@ fn geometry(preprocess: &Preprocess, model: Option<Size>) -> Read<Geometry> {
             "cannot be resized by the share {share}: the model leaves its input's size open; give a --crop"
         ))
     })
-}
-
-/// One transformation per channel of the model.
-fn affines(preprocess: &Preprocess, channels: usize, dtype: Dtype) -> Read<Vec<Affine>> {
-    if dtype != Dtype::U8 && preprocess.float_arrays == FloatArrays::AsTheyAre {
-        return Ok(vec![Affine::IDENTITY; channels]);
-    }
-    let scale = match preprocess.rescale {
-        Some(factor) if factor == 1.0 => Scale::Keep,
-        Some(factor) => Scale::Factor(factor),
-        None if dtype == Dtype::U8 => Scale::By255,
-        None => Scale::Keep,
-    };
-    let value = |name: &str, values: &[f32], channel: usize, default: f32| match values {
-        [] => Ok(default),
-        [one] => Ok(*one),
-        several if several.len() == channels => Ok(several[channel]),
-        several => Err(Problem::Content(format!(
-            "cannot be normalised: {name} has {} values, the model's input takes {channels} channels",
-            several.len()
-        ))),
-    };
-    let of_channel = |channel| {
-        Ok(Affine {
-            scale,
-            mean: value("mean", &preprocess.mean, channel, 0.0)?,
-            std: value("std", &preprocess.std, channel, 1.0)?,
-        })
-    };
-    (0..channels).map(of_channel).collect()
-}
-
-fn value_note(preprocess: &Preprocess, dtype: Dtype) -> String {
-    if dtype != Dtype::U8 && preprocess.float_arrays == FloatArrays::AsTheyAre {
-        return format!("{} values taken as they are", dtype.name());
-    }
-    preprocess.describe_values(dtype == Dtype::U8)
 }
 
 fn image_shape(channels: usize, Size { height, width }: Size, layout: Layout) -> Vec<usize> {

@@ -426,7 +426,8 @@ mod tests {
 
     #[test]
     fn plain_inputs_take_equal_or_flattened_samples() {
-        let cases: [(&[usize], &[Option<usize>], bool); 9] = [
+        type Case<'a> = (&'a [usize], &'a [Option<usize>], bool);
+        let cases: [Case; 9] = [
             (&[7], &[Some(7)], true),
             (&[7], &[None], true),
             (&[8], &[Some(7)], false),

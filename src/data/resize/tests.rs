@@ -1,1 +1,73 @@
+use sha2::{Digest, Sha256};
+
 use super::*;
+
+/// Written by `pillow.py`, which says what the columns are.
+const PILLOW: &str = include_str!("pillow.txt");
+
+/// The same image as in `pillow.py`.
+fn image(height: usize, width: usize, channels: usize) -> Vec<u8> {
+    let mut state: u32 = 12_345;
+    let mut values = vec![];
+    for y in 0..height {
+        for x in 0..width {
+            for c in 0..channels {
+                state = state.wrapping_mul(1_103_515_245).wrapping_add(12_345) & 0x7fff_ffff;
+                let smooth = ((3 * x + 5 * y + 40 * c) % 256) as u8;
+                let edge = if (x / 3 + y / 4) % 2 == 1 { 255 } else { 0 };
+                values.push([smooth, edge, (state >> 16) as u8][(x / 8 + y / 8) % 3]);
+            }
+        }
+    }
+    values
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[test]
+fn every_filter_gives_pillows_bytes() {
+    let mut wrong = vec![];
+    let mut seen = 0;
+    for line in PILLOW.lines().filter(|line| !line.starts_with('#')) {
+        let words: Vec<&str> = line.split(' ').collect();
+        let filter: Interpolation = words[0].parse().unwrap();
+        let sizes: Vec<usize> = words[1..6].iter().map(|w| w.parse().unwrap()).collect();
+        let [height, width, channels, new_height, new_width] = sizes[..] else {
+            panic!("{line}")
+        };
+        let source = image(height, width, channels);
+        let out = resize(
+            &source,
+            (height, width, channels),
+            (new_height, new_width),
+            filter,
+        );
+        let result = if out.len() <= 32 {
+            hexadecimal(&out)
+        } else {
+            hexadecimal(&Sha256::digest(&out))
+        };
+        if result != words[6] {
+            wrong.push(format!("{line}\n  got {result}"));
+        }
+        seen += 1;
+    }
+    assert_eq!(seen, 6 * 13);
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn filters_read_back_what_they_print() {
+    for (filter, name, id) in Interpolation::ALL {
+        assert_eq!(
+            name.to_uppercase().parse::<Interpolation>().unwrap(),
+            filter
+        );
+        assert_eq!(Interpolation::from_pillow(id), Some(filter));
+        assert_eq!(filter.name(), name);
+    }
+    assert!("cubic-ish".parse::<Interpolation>().is_err());
+    assert_eq!(Interpolation::from_pillow(6), None);
+}
