@@ -20,5 +20,5 @@ pub use gradient::{GradientOptions, GradientReport, gradient};
 pub use prune::{PruneOptions, PruneReport, Verify, prune};
 pub use score::{ScoreReport, ScoreRunOptions, score};
 pub use setup::SourceOptions;
-pub use verify::{VerifyOptions, VerifyReport, verify};
+pub use verify::{Compared, VerifyOptions, VerifyReport, verify};
 pub use watch::{Silent, Watch};

@@ -1,1 +1,29 @@
-//! (to be written)
+//! What a run found, for people and for programs: short tables, and one JSON document.
+//!
+//! Reports are made in [`crate::pipeline`]; this module only writes them down. It prints nothing:
+//! what becomes of the text is the caller's part.
+
+mod gradient;
+mod numbers;
+mod prune;
+mod runtime;
+mod score;
+mod table;
+mod verify;
+
+use serde::Serialize;
+
+pub use gradient::differentiated;
+pub use prune::pruned;
+pub use runtime::runtimes;
+pub use score::scored;
+pub use verify::verified;
+
+/// The report as one JSON document, keys in the order of the fields; what is not a finite number is
+/// `null`.
+///
+/// # Panics
+/// When `report` is no report of [`crate::pipeline`] but a type that JSON cannot hold.
+pub fn json<T: Serialize>(report: &T) -> String {
+    serde_json::to_string_pretty(report).expect("reports hold strings, numbers and lists of these")
+}
