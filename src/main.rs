@@ -1,3 +1,7 @@
-//! Command line.
+//! The program `onnx-prune`; see the library for what it does.
 
-fn main() {}
+mod cli;
+
+fn main() -> std::process::ExitCode {
+    cli::main()
+}

@@ -123,6 +123,21 @@ impl Criterion {
         self.0.uses.samples
     }
 
+    /// Whether `--norm` makes a difference where `--over-classes` is not given: what it says holds for the classes too.
+    pub fn uses_norm(self) -> bool {
+        self.0.uses.norm || self.0.uses.classes
+    }
+
+    /// Whether `--norm` makes a difference beside `--over-classes`.
+    pub fn uses_sample_norm(self) -> bool {
+        self.0.uses.norm
+    }
+
+    /// Whether `--of` makes a difference.
+    pub fn uses_of(self) -> bool {
+        self.0.uses.of
+    }
+
     /// Whether `--scale` makes a difference.
     pub fn uses_scale(self) -> bool {
         self.0.uses.scale

@@ -1,0 +1,100 @@
+//! No flag is accepted and ignored: what would have no effect is an error that says so.
+
+use clap::{ArgMatches, CommandFactory, error::ErrorKind, parser::ValueSource};
+use onnx_prune::{Error, Result};
+
+use super::args::{Cli, DataFlags, PreprocessFlags, SampleFlags, ScoreFlags};
+
+/// Flags that every command has; they may stand in front of a subcommand.
+const GLOBAL: [&str; 3] = ["json", "quiet", "verbose"];
+
+/// Flags and files of the main job in front of a subcommand would be dropped.
+pub(super) fn nothing_before_the_subcommand(matches: &ArgMatches) -> Result<(), clap::Error> {
+    let Some(subcommand) = matches.subcommand_name() else {
+        return Ok(());
+    };
+    let mut command = Cli::command();
+    let stray = command.get_arguments().find(|argument| {
+        let id = argument.get_id().as_str();
+        let given = matches.value_source(id) == Some(ValueSource::CommandLine);
+        given && !GLOBAL.contains(&id)
+    });
+    let Some(stray) = stray else {
+        return Ok(());
+    };
+    let what = match stray.get_long() {
+        Some(long) => format!(
+            "--{long} stands before `{subcommand}` and would have no effect; put flags of `{subcommand}` behind it"
+        ),
+        None => format!(
+            "`{subcommand}` behind a file name is a command; for a file of that name write ./{subcommand}"
+        ),
+    };
+    Err(command.error(ErrorKind::ArgumentConflict, what))
+}
+
+impl DataFlags {
+    /// Preprocessing without data has nothing to work on.
+    pub(super) fn check(&self) -> Result<()> {
+        let given = self.preprocess.given();
+        match (self.data.is_none(), given.first()) {
+            (true, Some(&name)) => Err(no_effect(name, "without --data")),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl PreprocessFlags {
+    fn given(&self) -> Vec<&'static str> {
+        let flags = [
+            ("--preprocess", self.preprocess.is_some()),
+            ("--resize", self.resize.is_some()),
+            ("--crop", self.crop.is_some()),
+            ("--interpolation", self.interpolation.is_some()),
+            ("--rescale", self.rescale.is_some()),
+            ("--mean", self.mean.is_some()),
+            ("--std", self.std.is_some()),
+            ("--layout", self.layout.is_some()),
+            ("--channels", self.channels.is_some()),
+        ];
+        let given = flags.into_iter().filter(|(_, given)| *given);
+        given.map(|(name, _)| name).collect()
+    }
+}
+
+impl ScoreFlags {
+    /// Each criterion looks at some of the flags only.
+    pub(super) fn check(&self, samples: &SampleFlags) -> Result<()> {
+        let criterion = self.criterion.unwrap_or_default();
+        let norm_used = match self.over_classes {
+            Some(_) => criterion.uses_sample_norm(),
+            None => criterion.uses_norm(),
+        };
+        let flags = [
+            ("--norm", self.norm.is_some(), norm_used),
+            (
+                "--over-classes",
+                self.over_classes.is_some(),
+                criterion.uses_classes(),
+            ),
+            ("--of", self.of.is_some(), criterion.uses_of()),
+            ("--scale", self.scale.is_some(), criterion.uses_scale()),
+            (
+                "--samples",
+                samples.samples.is_some(),
+                criterion.needs_samples(),
+            ),
+        ];
+        match flags.into_iter().find(|(_, given, used)| *given && !used) {
+            Some((name, ..)) => Err(no_effect(name, &format!("with --criterion {criterion}"))),
+            None => Ok(()),
+        }
+    }
+}
+
+fn no_effect(name: &'static str, when: &str) -> Error {
+    Error::Argument {
+        name,
+        what: format!("has no effect {when}"),
+    }
+}

@@ -1,0 +1,77 @@
+//! From flags to the library's options; what was not given keeps the library's default.
+
+use onnx_prune::{
+    Result, data::Overrides, engine::EngineOptions, onnx::Overwrite, pipeline::SourceOptions,
+    sensitivity::ScoreOptions,
+};
+
+use super::args::{DataFlags, EngineFlags, PreprocessFlags, SampleFlags, ScoreFlags};
+
+impl ScoreFlags {
+    /// All but `--of`, whose default depends on the data.
+    pub(super) fn to_options(&self, samples: &SampleFlags) -> Result<ScoreOptions> {
+        self.check(samples)?;
+        let default = ScoreOptions::default();
+        Ok(ScoreOptions {
+            criterion: self.criterion.unwrap_or(default.criterion),
+            norm: self.norm.unwrap_or(default.norm),
+            over_classes: self.over_classes,
+            scale: self.scale.unwrap_or(default.scale),
+            ..default
+        })
+    }
+}
+
+impl EngineFlags {
+    pub(super) fn to_options(&self) -> EngineOptions {
+        EngineOptions {
+            engine: self.engine.unwrap_or_default(),
+            provider: self.provider.unwrap_or_default(),
+            threads: self.threads,
+            ort_library: self.ort_lib.clone(),
+        }
+    }
+}
+
+impl PreprocessFlags {
+    pub(super) fn to_overrides(&self) -> Overrides {
+        Overrides {
+            preprocess: self.preprocess.clone(),
+            resize: self.resize,
+            crop: self.crop,
+            interpolation: self.interpolation,
+            rescale: self.rescale,
+            mean: self.mean.clone(),
+            std: self.std.clone(),
+            layout: self.layout,
+            channels: self.channels,
+        }
+    }
+}
+
+/// Where samples come from and what computes on them.
+pub(super) fn source(
+    data: &DataFlags,
+    samples: &SampleFlags,
+    engine: &EngineFlags,
+) -> Result<SourceOptions> {
+    data.check()?;
+    let default = SourceOptions::default();
+    Ok(SourceOptions {
+        data: data.data.clone(),
+        overrides: data.preprocess.to_overrides(),
+        samples: samples.samples,
+        seed: data.seed.unwrap_or(default.seed),
+        engine: engine.to_options(),
+        batch: samples.batch,
+    })
+}
+
+/// What `--force` means.
+pub(super) fn overwrite(force: bool) -> Overwrite {
+    if force {
+        Overwrite::Replace
+    } else {
+        Overwrite::Refuse
+    }
+}

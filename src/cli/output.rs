@@ -1,0 +1,101 @@
+//! What a run leaves: one table or one JSON document on stdout, or a JSON file.
+
+use std::{
+    io::{self, ErrorKind, Write},
+    path::{Path, PathBuf},
+};
+
+use onnx_prune::{Error, Result};
+use serde::Serialize;
+use tempfile::NamedTempFile;
+
+use super::args::Global;
+
+/// Prints `document` with `--json`, else `table`.
+pub(super) fn print<T: Serialize>(
+    global: &Global,
+    document: &T,
+    table: impl FnOnce() -> String,
+) -> Result<()> {
+    let text = if global.json {
+        onnx_prune::report::json(document)
+    } else {
+        table()
+    };
+    write(&text)
+}
+
+/// A reader that has seen enough (`| head`) is no failure.
+fn write(text: &str) -> Result<()> {
+    let mut stdout = anstream::stdout().lock();
+    let written = writeln!(stdout, "{}", text.trim_end()).and_then(|()| stdout.flush());
+    match written {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        written => written.map_err(closed),
+    }
+}
+
+/// A text file that appears whole or not at all.
+pub(super) struct File {
+    path: PathBuf,
+    temporary: NamedTempFile,
+    overwrite: bool,
+}
+
+impl File {
+    /// Checks that `path` can be written and is not `input`, before any long work.
+    pub(super) fn create(path: &Path, input: &Path, overwrite: bool) -> Result<Self> {
+        let refuse = |what: String| Error::Argument {
+            name: "--output",
+            what,
+        };
+        if same_file(path, input) {
+            return Err(refuse(format!("{} is the input", path.display())));
+        }
+        if path.exists() && !(overwrite && path.is_file()) {
+            let remedy = if path.is_file() {
+                "; --force replaces it"
+            } else {
+                " and is no file"
+            };
+            return Err(refuse(format!("{} exists{remedy}", path.display())));
+        }
+        let parent = path
+            .parent()
+            .filter(|parent| !parent.as_os_str().is_empty());
+        let parent = parent.unwrap_or(Path::new("."));
+        Ok(Self {
+            path: path.to_owned(),
+            temporary: NamedTempFile::new_in(parent).map_err(Error::io(parent))?,
+            overwrite,
+        })
+    }
+
+    /// Writes the text and moves the file into place.
+    pub(super) fn write(mut self, text: &str) -> Result<()> {
+        let file = self.temporary.as_file_mut();
+        let written = writeln!(file, "{text}").and_then(|()| file.sync_all());
+        written.map_err(Error::io(&self.path))?;
+        let placed = if self.overwrite {
+            self.temporary.persist(&self.path)
+        } else {
+            self.temporary.persist_noclobber(&self.path)
+        };
+        placed.map_err(|error| Error::io(&self.path)(error.error))?;
+        Ok(())
+    }
+}
+
+fn same_file(one: &Path, other: &Path) -> bool {
+    match (one.canonicalize(), other.canonicalize()) {
+        (Ok(one), Ok(other)) => one == other,
+        _ => false,
+    }
+}
+
+fn closed(source: io::Error) -> Error {
+    Error::Io {
+        path: PathBuf::from("stdout"),
+        source,
+    }
+}

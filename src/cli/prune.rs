@@ -1,0 +1,45 @@
+//! The main job: `onnx-prune IN OUT`.
+
+use onnx_prune::{
+    Result,
+    pipeline::{self, PruneOptions, Verify},
+    report,
+};
+
+use super::{
+    Outcome,
+    args::{Global, PruneArgs},
+    options, output,
+    progress::Terminal,
+};
+
+pub(super) fn run(args: &PruneArgs, global: &Global) -> Result<Outcome> {
+    let options = options_of(args)?;
+    let terminal = Terminal::new(global);
+    let found = pipeline::prune(&options, &terminal)?;
+    drop(terminal);
+    output::print(global, &found, || report::pruned(&found))?;
+    Ok(Outcome::of(found.passed))
+}
+
+fn options_of(args: &PruneArgs) -> Result<PruneOptions> {
+    let files = args.files.as_ref();
+    let files = files.expect("clap requires IN and OUT where there is no subcommand");
+    let mut options = PruneOptions::new(&files.input, &files.output);
+    options.overwrite = options::overwrite(args.force);
+    options.source = options::source(&args.data, &args.samples, &args.engine)?;
+    options.score = args.score.to_options(&args.samples)?;
+    options.of = args.score.of;
+    options.verify = match (args.no_verify, args.require_both) {
+        (true, _) => Verify::Skip,
+        (false, true) => Verify::RequireBoth,
+        (false, false) => Verify::Always,
+    };
+    if let Some(keep) = &args.keep {
+        options.budget = keep.clone();
+    }
+    if let Some(scope) = args.scope {
+        options.budget.scope = scope;
+    }
+    Ok(options)
+}

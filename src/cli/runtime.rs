@@ -1,0 +1,156 @@
+//! `onnx-prune runtime`: which ONNX Runtime is used, whether it works, and fetching one.
+
+use std::sync::Arc;
+
+use onnx_prune::{
+    Error, Result,
+    engine::{self, Engine, EngineChoice, EngineInfo, EngineOptions, runtime},
+    onnx::{DataType, Dim, GraphProto, ModelProto, NodeProto, Tensor, ValueInfoProto},
+    report,
+};
+use serde::Serialize;
+
+use super::{
+    Outcome,
+    args::{Global, RuntimeAction, RuntimeArgs},
+    output,
+};
+
+/// Old enough for every ONNX Runtime that can be loaded.
+const OPSET: i64 = 13;
+
+/// How far the engines may lie apart on `check`'s five sums of three products.
+const TOLERANCE: f32 = 1e-6;
+
+pub(super) fn run(args: &RuntimeArgs, global: &Global) -> Result<Outcome> {
+    for (name, given) in [("--quiet", global.quiet), ("--verbose", global.verbose)] {
+        if given {
+            return Err(no_effect(name, "with runtime"));
+        }
+    }
+    match args.action {
+        None => list(args, global),
+        Some(RuntimeAction::Check) => check(args, global),
+        Some(RuntimeAction::Install) if args.ort_lib.is_some() => {
+            Err(no_effect("--ort-lib", "with runtime install"))
+        }
+        Some(RuntimeAction::Install) => install(global),
+    }
+}
+
+fn no_effect(name: &'static str, when: &str) -> Error {
+    Error::Argument {
+        name,
+        what: format!("has no effect {when}"),
+    }
+}
+
+#[derive(Serialize)]
+struct Listed {
+    schema: &'static str,
+    candidates: Vec<runtime::Candidate>,
+    tract: EngineInfo,
+}
+
+fn list(args: &RuntimeArgs, global: &Global) -> Result<Outcome> {
+    let listed = Listed {
+        schema: "onnx-prune/runtime/v1",
+        candidates: runtime::candidates(args.ort_lib.as_deref()),
+        tract: engine::tract(None).info().clone(),
+    };
+    output::print(global, &listed, || {
+        report::runtimes(&listed.candidates, &listed.tract)
+    })?;
+    Ok(Outcome::Done)
+}
+
+#[derive(Serialize)]
+struct Installed {
+    schema: &'static str,
+    #[serde(flatten)]
+    installed: runtime::Installed,
+}
+
+fn install(global: &Global) -> Result<Outcome> {
+    let done = Installed {
+        schema: "onnx-prune/runtime-install/v1",
+        installed: runtime::install()?,
+    };
+    output::print(global, &done, || {
+        let runtime::Installed {
+            library,
+            version,
+            fetched,
+        } = &done.installed;
+        let verb = if *fetched {
+            "fetched"
+        } else {
+            "was there already:"
+        };
+        format!("{verb} onnxruntime {version}, {}", library.display())
+    })?;
+    Ok(Outcome::Done)
+}
+
+#[derive(Serialize)]
+struct Checked {
+    schema: &'static str,
+    engines: Vec<EngineInfo>,
+    max_difference: f32,
+    tolerance: f32,
+    passed: bool,
+}
+
+/// Runs one small dense layer in both engines.
+fn check(args: &RuntimeArgs, global: &Global) -> Result<Outcome> {
+    let options = EngineOptions {
+        engine: EngineChoice::Ort,
+        ort_library: args.ort_lib.clone(),
+        ..EngineOptions::default()
+    };
+    let engines: [Arc<dyn Engine>; 2] = [engine::open(&options)?.engine, engine::tract(None)];
+    let [ort, tract] = [dense(engines[0].as_ref())?, dense(engines[1].as_ref())?];
+    let differences = ort
+        .iter()
+        .zip(&tract)
+        .map(|(ort, tract)| (ort - tract).abs());
+    let max_difference = differences.fold(0.0, f32::max);
+    let checked = Checked {
+        schema: "onnx-prune/runtime-check/v1",
+        engines: engines.iter().map(|engine| engine.info().clone()).collect(),
+        max_difference,
+        tolerance: TOLERANCE,
+        passed: max_difference <= TOLERANCE,
+    };
+    output::print(global, &checked, || {
+        let mut lines: Vec<String> = checked
+            .engines
+            .iter()
+            .map(|info| format!("{info}: runs"))
+            .collect();
+        lines.push(format!(
+            "largest difference {max_difference:.1e}, at most {TOLERANCE:.0e} allowed"
+        ));
+        lines.join("\n")
+    })?;
+    Ok(Outcome::of(checked.passed))
+}
+
+/// `y = x @ w` for two rows, by hand small enough to be right in any runtime that works at all.
+fn dense(engine: &dyn Engine) -> Result<Vec<f32>> {
+    let shape = |columns| [Dim::Fixed(2), Dim::Fixed(columns)];
+    let weights = Tensor::f32([3, 2], vec![0.5, -1.0, 2.0, 0.25, -0.125, 3.0])?;
+    let mut graph = GraphProto::new("check");
+    graph.input = vec![ValueInfoProto::tensor("x", DataType::Float, &shape(3))];
+    graph.output = vec![ValueInfoProto::tensor("y", DataType::Float, &shape(2))];
+    graph.initializer = vec![weights.to_proto("w")];
+    graph.node = vec![NodeProto::new("MatMul", &["x", "w"], &["y"])];
+    let x = Tensor::f32([2, 3], vec![1.0, 2.0, 3.0, -4.0, 5.0, -6.0])?;
+    let outputs = engine
+        .load(&ModelProto::new(graph, OPSET))?
+        .run(&[("x", &x)])?;
+    Ok(outputs
+        .iter()
+        .flat_map(|y| y.to_f32().into_owned())
+        .collect())
+}

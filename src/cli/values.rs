@@ -1,0 +1,147 @@
+//! Flag values: from text to the library's types, with messages that fit behind clap's own words.
+
+use std::{collections::BTreeMap, str::FromStr};
+
+use onnx_prune::{
+    Error,
+    prune::{Budget, Keep, Scope},
+};
+
+/// A type of the library that reads itself from text.
+pub(super) fn own<T: FromStr<Err = Error>>(text: &str) -> Result<T, String> {
+    text.parse().map_err(without_flag)
+}
+
+/// `local` or `global`.
+pub(super) fn scope(text: &str) -> Result<Scope, String> {
+    match text {
+        "local" => Ok(Scope::Local),
+        "global" => Ok(Scope::Global),
+        _ => Err("expected local or global".to_owned()),
+    }
+}
+
+/// A whole number from 1 on.
+pub(super) fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("must be at least 1".to_owned()),
+        Ok(number) => Ok(number),
+        Err(_) => Err("is not a whole number".to_owned()),
+    }
+}
+
+/// `0.3`, `512`, `features=0.3,fc1=512` (the other layers keep all), `0.5,fc1=512`.
+pub(super) fn budget(text: &str) -> Result<Budget, String> {
+    let mut default = None;
+    let mut layers = BTreeMap::new();
+    for part in text.split(',').map(str::trim) {
+        match part.split_once('=') {
+            Some(("", _)) => return Err(format!("{part:?} names no layer")),
+            Some((name, keep)) => {
+                if layers.insert(name.to_owned(), self::keep(keep)?).is_some() {
+                    return Err(format!("layer {name:?} is given twice"));
+                }
+            }
+            None => {
+                if default.replace(self::keep(part)?).is_some() {
+                    return Err("there are two values without a layer's name".to_owned());
+                }
+            }
+        }
+    }
+    Ok(Budget {
+        default: default.unwrap_or(Keep::Share(1.0)),
+        layers,
+        scope: Scope::Local,
+    })
+}
+
+fn keep(text: &str) -> Result<Keep, String> {
+    Keep::parse(text).map_err(without_flag)
+}
+
+/// clap names the flag already.
+fn without_flag(error: Error) -> String {
+    match error {
+        Error::Argument { what, .. } => what,
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn budgets_read_shares_counts_and_layers() {
+        struct Case {
+            text: &'static str,
+            expected: Result<(Keep, &'static [(&'static str, Keep)]), &'static str>,
+        }
+        let (share, count, all) = (Keep::Share(0.3), Keep::Count(512), Keep::Share(1.0));
+        let cases = [
+            Case {
+                text: "0.3",
+                expected: Ok((share, &[])),
+            },
+            Case {
+                text: "512",
+                expected: Ok((count, &[])),
+            },
+            // layers that are not named keep all
+            Case {
+                text: "features=0.3, fc1=512",
+                expected: Ok((
+                    all,
+                    &[("fc1", Keep::Count(512)), ("features", Keep::Share(0.3))],
+                )),
+            },
+            // unless there is a value for them
+            Case {
+                text: "0.3,fc1=512",
+                expected: Ok((share, &[("fc1", Keep::Count(512))])),
+            },
+            Case {
+                text: "0",
+                expected: Err("is not above 0"),
+            },
+            Case {
+                text: "1.5",
+                expected: Err("no whole number"),
+            },
+            Case {
+                text: "fc1=2.5",
+                expected: Err("no whole number"),
+            },
+            Case {
+                text: "0.3,0.5",
+                expected: Err("two values"),
+            },
+            Case {
+                text: "fc1=0.3,fc1=0.5",
+                expected: Err("given twice"),
+            },
+            Case {
+                text: "=0.3",
+                expected: Err("names no layer"),
+            },
+            Case {
+                text: "0.3,",
+                expected: Err("neither a share"),
+            },
+        ];
+        for case in cases {
+            match (budget(case.text), case.expected) {
+                (Ok(found), Ok((default, layers))) => {
+                    let named = layers
+                        .iter()
+                        .map(|(name, keep)| ((*name).to_owned(), *keep));
+                    assert_eq!(found.default, default, "{}", case.text);
+                    assert_eq!(found.layers, named.collect(), "{}", case.text);
+                }
+                (Err(found), Err(part)) => assert!(found.contains(part), "{}: {found}", case.text),
+                (found, _) => panic!("{}: {found:?}", case.text),
+            }
+        }
+    }
+}
