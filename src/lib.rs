@@ -1,4 +1,45 @@
-//! Makes pretrained ONNX classifiers smaller.
+//! Makes pretrained ONNX classifiers smaller: finds the classification head, scores its neurons by
+//! how much the class scores depend on them, cuts the least sensitive ones out of the graph, and
+//! proves that what is left computes what it should.
+//!
+//! ```no_run
+//! use onnx_prune::{pipeline, prune::{Budget, Keep}};
+//!
+//! let mut options = pipeline::PruneOptions::new("model.onnx", "small.onnx");
+//! options.source.data = Some("images/".into());
+//! options.budget = Budget::uniform(Keep::Share(0.3));
+//! let report = pipeline::prune(&options, &pipeline::Silent)?;
+//! assert!(report.passed);
+//! # Ok::<(), onnx_prune::Error>(())
+//! ```
+//!
+//! # The pipeline in ten lines
+//!
+//! 1. [`onnx`] reads the file: every field is kept, weights stay shared bytes.
+//! 2. [`graph`] says who produces and who uses each value, and which shapes are known.
+//! 3. [`head`] follows the class scores back to the features: the layers that can be cut.
+//! 4. [`data`] reads and preprocesses samples; without any, it makes noise and says so.
+//! 5. [`engine`] runs graphs in ONNX Runtime or in the embedded tract.
+//! 6. [`features`] runs the trunk, everything before the head, once over the samples.
+//! 7. [`grad`] writes the graph of the derivatives, and [`sensitivity`] runs it and adds up scores.
+//! 8. [`prune`] turns scores into a plan, the plan into a smaller graph, and a masked original.
+//! 9. [`eval`] proves masked original and smaller graph equal, in every engine there is.
+//! 10. [`onnx`] moves the new file into place; [`report`] says what was done.
+//!
+//! [`pipeline`] is these ten lines as functions; the program `onnx-prune` only puts flags in front
+//! and text behind. A module names only modules of lower rows; `tests/layers.rs` enforces it:
+//!
+//! | row | modules |
+//! |---|---|
+//! | 0 | [`error`] |
+//! | 1 | [`onnx`], [`data`] |
+//! | 2 | [`graph`], [`engine`] |
+//! | 3 | [`grad`], [`prune`] |
+//! | 4 | [`head`] |
+//! | 5 | [`features`] |
+//! | 6 | [`sensitivity`], [`eval`] |
+//! | 7 | [`pipeline`] |
+//! | 8 | [`report`] |
 
 pub mod data;
 pub mod engine;
