@@ -205,3 +205,172 @@ impl FromStr for ProviderChoice {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::ffi::OsString;
+    use std::path::Path;
+
+    use super::*;
+    use crate::engine::testing::ort_library;
+
+    /// No executable, no Python, only these variables.
+    fn surroundings(variables: &[(&'static str, &Path)]) -> Surroundings {
+        let pairs = variables
+            .iter()
+            .map(|(name, path)| (*name, OsString::from(path)));
+        Surroundings {
+            variables: pairs.collect::<BTreeMap<_, _>>(),
+            executable: None,
+            python: || None,
+        }
+    }
+
+    fn options(engine: EngineChoice, provider: ProviderChoice) -> EngineOptions {
+        EngineOptions {
+            engine,
+            provider,
+            ..EngineOptions::default()
+        }
+    }
+
+    #[test]
+    fn contradictions_are_refused() {
+        let tract = |provider| options(EngineChoice::Tract, provider);
+        let cases = [
+            // the embedded engine has no CUDA
+            (tract(ProviderChoice::Cuda(0)), "--provider"),
+            // a library that nobody would load
+            (
+                EngineOptions {
+                    ort_library: Some(PathBuf::from("x.so")),
+                    ..tract(ProviderChoice::Cpu)
+                },
+                "--ort-lib",
+            ),
+            // no threads
+            (
+                EngineOptions {
+                    threads: Some(0),
+                    ..EngineOptions::default()
+                },
+                "--threads",
+            ),
+        ];
+        for (options, expected) in cases {
+            match open(&options).map(|_| ()) {
+                Err(Error::Argument { name, .. }) => assert_eq!(name, expected),
+                other => panic!("{options:?} gave {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn without_a_library_tract_runs_and_says_so() {
+        let auto = open_in(&EngineOptions::default(), &surroundings(&[])).unwrap();
+        assert_eq!(auto.engine.info().name, "tract");
+        assert!(auto.note.unwrap().contains("onnx-prune runtime install"));
+        let asked = options(EngineChoice::Tract, ProviderChoice::Auto);
+        let asked = open_in(&asked, &surroundings(&[])).unwrap();
+        assert_eq!((asked.engine.info().name, asked.note), ("tract", None));
+    }
+
+    #[test]
+    fn what_was_asked_for_is_had_or_an_error() {
+        let cases = [
+            options(EngineChoice::Ort, ProviderChoice::Auto),
+            options(EngineChoice::Auto, ProviderChoice::Cuda(0)),
+        ];
+        for options in cases {
+            let error = open_in(&options, &surroundings(&[]))
+                .map(|_| ())
+                .unwrap_err();
+            assert!(
+                error.to_string().contains("no usable library found"),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn cuda_of_a_cpu_library_names_the_package() {
+        let library = ort_library();
+        let around = surroundings(&[("ONNX_PRUNE_ORT_LIB", &library)]);
+        let options = options(EngineChoice::Auto, ProviderChoice::Cuda(0));
+        let error = open_in(&options, &around)
+            .map(|_| ())
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("onnxruntime-gpu"), "{error}");
+    }
+
+    #[test]
+    fn bad_variable_is_an_error_and_named() {
+        let good = ort_library();
+        let bad = Path::new("/nowhere/libonnxruntime.so");
+        for name in ["ONNX_PRUNE_ORT_LIB", "ORT_DYLIB_PATH"] {
+            let around = surroundings(&[(name, bad)]);
+            let error = open_in(&EngineOptions::default(), &around)
+                .map(|_| ())
+                .unwrap_err();
+            assert!(
+                error.to_string().ends_with(&format!("(named by {name})")),
+                "{error}"
+            );
+        }
+        // The flag and our own variable come before the shared one, which is then not looked at.
+        let around = surroundings(&[("ONNX_PRUNE_ORT_LIB", &good), ("ORT_DYLIB_PATH", bad)]);
+        let selected = open_in(&EngineOptions::default(), &around).unwrap();
+        assert_eq!(
+            selected.engine.info().library.as_deref(),
+            Some(good.as_path())
+        );
+        assert_eq!(selected.note, None);
+        let around = surroundings(&[("ONNX_PRUNE_ORT_LIB", bad)]);
+        let options = EngineOptions {
+            ort_library: Some(good),
+            ..EngineOptions::default()
+        };
+        assert!(open_in(&options, &around).is_ok());
+    }
+
+    #[test]
+    fn broken_library_nobody_named_is_passed_over_aloud() {
+        let home = tempfile::tempdir().unwrap();
+        let folder = home.path().join("runtime/onnxruntime-9.9.9");
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join("libonnxruntime.so"), "broken").unwrap();
+        let around = surroundings(&[("ONNX_PRUNE_HOME", home.path())]);
+        let selected = open_in(&EngineOptions::default(), &around).unwrap();
+        assert_eq!(selected.engine.info().name, "tract");
+        let note = selected.note.unwrap();
+        assert!(note.starts_with("passed over the data folder ("), "{note}");
+    }
+
+    #[test]
+    fn choices_are_read_from_text() {
+        let engines = [
+            ("auto", Some(EngineChoice::Auto)),
+            ("tract", Some(EngineChoice::Tract)),
+            ("ort", Some(EngineChoice::Ort)),
+            ("torch", None),
+        ];
+        for (text, expected) in engines {
+            assert_eq!(text.parse().ok(), expected, "{text}");
+        }
+        let providers = [
+            ("auto", Some(ProviderChoice::Auto)),
+            ("cpu", Some(ProviderChoice::Cpu)),
+            ("cuda", Some(ProviderChoice::Cuda(0))),
+            ("cuda:3", Some(ProviderChoice::Cuda(3))),
+            ("cuda:", None),
+            ("cuda:-1", None),
+            ("cpu:0", None),
+            ("gpu", None),
+        ];
+        for (text, expected) in providers {
+            assert_eq!(text.parse().ok(), expected, "{text}");
+        }
+    }
+}

@@ -12,6 +12,8 @@ use std::sync::{Mutex, PoisonError};
 use ::ort::LoadDynamicError;
 use ::ort::environment::Environment;
 
+use super::file::check_file;
+
 /// Oldest minor version (of 1.x) whose interface this build speaks: the `api-17` feature of `ort`.
 const OLDEST_MINOR: u32 = ::ort::MINOR_VERSION;
 
@@ -28,11 +30,11 @@ static LOADED: Mutex<Option<Loaded>> = Mutex::new(None);
 
 /// Loads the library, or gives what is loaded when it is the same one.
 pub(super) fn load(library: &Path) -> Result<Loaded, String> {
+    check_file(library)?;
     let mut place = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(loaded) = place.as_ref() {
         return reuse(loaded, library);
     }
-    check_file(library)?;
     // A relative path would be tried beside the executable first.
     let path =
         std::path::absolute(library).map_err(|error| format!("{}: {error}", library.display()))?;
@@ -71,19 +73,6 @@ fn reuse(loaded: &Loaded, library: &Path) -> Result<Loaded, String> {
             loaded.library.display()
         ))
     }
-}
-
-/// What is wrong with the path itself, in clearer words than the dynamic loader's.
-fn check_file(library: &Path) -> Result<(), String> {
-    let metadata =
-        fs::metadata(library).map_err(|error| format!("{}: {error}", library.display()))?;
-    if metadata.is_dir() {
-        return Err(format!(
-            "{}: is a folder; name the library file in it",
-            library.display()
-        ));
-    }
-    Ok(())
 }
 
 /// The loader's reason: the outer message says no more than "dlopen failed".
@@ -142,4 +131,51 @@ fn version_in_name(name: &str) -> Option<String> {
     let parts = name.split('.').filter(|part| part.parse::<u32>().is_ok());
     let parts: Vec<&str> = parts.collect();
     (parts.len() == 3).then(|| parts.join("."))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::testing::ort_library;
+
+    #[test]
+    fn second_library_is_refused_and_the_first_is_reused() {
+        let library = ort_library();
+        let first = load(&library).unwrap();
+        assert_eq!(load(&library).unwrap().library, first.library);
+        let folder = tempfile::tempdir().unwrap();
+        let copy = folder.path().join("libonnxruntime.so");
+        fs::copy(&library, &copy).unwrap();
+        let error = load(&copy).map(|_| ()).unwrap_err();
+        assert!(error.contains("this one has loaded"), "{error}");
+        assert!(error.contains(&*library.to_string_lossy()), "{error}");
+    }
+
+    #[test]
+    fn version_is_the_librarys_own() {
+        let library = ort_library();
+        let minor = minor_version(&library).unwrap();
+        let full = version(&library).unwrap();
+        assert!(full.starts_with(&format!("1.{minor}")), "{full}");
+        // A file name that lies gives way to what the library says.
+        let folder = tempfile::tempdir().unwrap();
+        let renamed = folder.path().join("libonnxruntime.so.1.99.7");
+        fs::copy(&library, &renamed).unwrap();
+        assert_eq!(version(&renamed), Some(format!("1.{minor}")));
+    }
+
+    #[test]
+    fn file_names_give_versions() {
+        let cases = [
+            ("libonnxruntime.so.1.32.0", Some("1.32.0")),
+            ("libonnxruntime.1.20.1.dylib", Some("1.20.1")),
+            // two numbers are the interface's version, not the library's
+            ("libonnxruntime.so.1", None),
+            ("libonnxruntime.so", None),
+            ("onnxruntime.dll", None),
+        ];
+        for (name, expected) in cases {
+            assert_eq!(version_in_name(name).as_deref(), expected, "{name}");
+        }
+    }
 }

@@ -5,6 +5,7 @@
 //! of quietly using the CPU instead is turned off.
 
 mod environment;
+mod file;
 mod session;
 mod values;
 

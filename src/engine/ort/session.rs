@@ -1,15 +1,21 @@
 //! A model in ONNX Runtime.
 
+use std::env;
+
 use ::ort::session::builder::SessionBuilder;
 use ::ort::session::{Session as OrtSession, SessionInputValue};
 use ::ort::value::{Outlet, ValueType};
 use prost::Message;
+use tempfile::TempDir;
 
 use super::{NAME, failed, values};
 use crate::engine::inputs::{arrange, input_ports, output_ports};
 use crate::engine::{Port, Session};
-use crate::error::Result;
-use crate::onnx::{DataType, Dim, GraphProto, ModelProto, NodeProto, Tensor, ValueInfoProto};
+use crate::error::{Error, Result};
+use crate::onnx::{
+    DataType, Dim, GraphProto, ModelProto, NodeProto, Output, Overwrite, Storage, Tensor,
+    ValueInfoProto,
+};
 
 /// Operator set of the graph that tries a provider out: one that every library we accept knows.
 const OPSET: i64 = 13;
@@ -17,21 +23,54 @@ const OPSET: i64 = 13;
 /// Largest message ONNX Runtime's protobuf reader takes.
 const MESSAGE_LIMIT: usize = i32::MAX as usize;
 
-pub(super) fn load(mut builder: SessionBuilder, model: &ModelProto) -> Result<Box<dyn Session>> {
-    if model.encoded_len() > MESSAGE_LIMIT {
-        return Err(failed("models over 2 GiB are not supported yet".to_owned()));
-    }
-    let session = builder.commit_from_memory(&model.encode_to_vec());
+pub(super) fn load(builder: SessionBuilder, model: &ModelProto) -> Result<Box<dyn Session>> {
+    load_within(MESSAGE_LIMIT, builder, model)
+}
+
+fn load_within(
+    limit: usize,
+    mut builder: SessionBuilder,
+    model: &ModelProto,
+) -> Result<Box<dyn Session>> {
+    let (session, files) = if model.encoded_len() > limit {
+        let files = Files::write(model)?;
+        (
+            builder.commit_from_file(files.output.path_for_reading()),
+            Some(files),
+        )
+    } else {
+        (builder.commit_from_memory(&model.encode_to_vec()), None)
+    };
     let session = session.map_err(|error| failed(error.to_string()))?;
     let mut outputs = output_ports(model);
     for (port, outlet) in outputs.iter_mut().zip(session.outputs()) {
         complete(port, outlet);
     }
     Ok(Box::new(OrtModel {
+        session,
         inputs: input_ports(model),
         outputs,
-        session,
+        _files: files,
     }))
+}
+
+/// A model with its weights beside it, in a folder that goes when this does.
+struct Files {
+    output: Output,
+    _folder: TempDir,
+}
+
+impl Files {
+    fn write(model: &ModelProto) -> Result<Self> {
+        let folder = tempfile::tempdir().map_err(Error::io(env::temp_dir()))?;
+        let path = folder.path().join("model.onnx");
+        let mut output = Output::create(&path, None, Overwrite::Refuse)?;
+        output.write(model, Storage::External)?;
+        Ok(Self {
+            output,
+            _folder: folder,
+        })
+    }
 }
 
 /// ONNX Runtime infers the types of outputs for which the model gives none.
@@ -45,6 +84,8 @@ struct OrtModel {
     session: OrtSession,
     inputs: Vec<Port>,
     outputs: Vec<Port>,
+    /// ONNX Runtime maps the weights of a large model from here, so it outlives the session.
+    _files: Option<Files>,
 }
 
 impl Session for OrtModel {
@@ -92,4 +133,32 @@ pub(super) fn tiny_model() -> ModelProto {
     )];
     graph.node = vec![NodeProto::new("Mul", &["x", "x"], &["y"])];
     ModelProto::new(graph, OPSET)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::ort::environment;
+    use crate::engine::testing::ort_library;
+
+    #[test]
+    fn model_over_the_message_limit_goes_through_files() {
+        let mut model = tiny_model();
+        let graph = model.graph.as_mut().unwrap();
+        // Large enough not to be kept inside by a writer that spares small weights.
+        let weights = Tensor::f32([1 << 16], vec![3.0; 1 << 16]).unwrap();
+        graph.initializer = vec![weights.to_proto("w")];
+        graph.node = vec![NodeProto::new("Mul", &["x", "w"], &["y"])];
+        graph.output = vec![ValueInfoProto::tensor(
+            "y",
+            DataType::Float,
+            &[Dim::Fixed(1 << 16)],
+        )];
+        let loaded = environment::load(&ort_library()).unwrap();
+        let builder = OrtSession::builder(&loaded.environment).unwrap();
+        let mut session = load_within(0, builder, &model).unwrap();
+        let x = Tensor::f32([1], vec![2.0]).unwrap();
+        let y = session.run(&[("x", &x)]).unwrap();
+        assert_eq!(*y[0].to_f32(), vec![6.0; 1 << 16]);
+    }
 }

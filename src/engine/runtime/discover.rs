@@ -244,7 +244,8 @@ pub(super) fn is_library_name(name: &str) -> bool {
     let linux = name == "libonnxruntime.so" || name.starts_with("libonnxruntime.so.");
     let mac = name.starts_with("libonnxruntime.") && name.ends_with(".dylib");
     let windows = name == "onnxruntime.dll";
-    !name.contains("providers") && (linux || mac || windows)
+    let bare = !name.contains(['/', '\\']);
+    bare && !name.contains("providers") && (linux || mac || windows)
 }
 
 /// The providers whose libraries lie beside this one.
@@ -276,3 +277,6 @@ pub(super) fn same_file(one: &Path, other: &Path) -> bool {
         _ => false,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -62,7 +62,7 @@ pub fn install_into(folder: &Path) -> Result<Installed> {
         .prefix(".install-")
         .tempdir_in(folder);
     let work = work.map_err(Error::io(folder))?;
-    let wheel = download(work.path(), folder)?;
+    let wheel = download(work.path(), folder, |python| Command::new(python))?;
     let unpacked = work.path().join("unpacked");
     unpack(&wheel, &unpacked)?;
     let library = library_in(&unpacked).ok_or_else(|| {
@@ -104,7 +104,7 @@ fn library_in(folder: &Path) -> Option<PathBuf> {
     })
 }
 
-fn download(into: &Path, home: &Path) -> Result<PathBuf> {
+fn download(into: &Path, home: &Path, interpreter: impl Fn(&str) -> Command) -> Result<PathBuf> {
     let package = format!("onnxruntime=={PINNED}");
     let by_hand = format!(
         "by hand: `pip download {package} --no-deps`, unzip the .whl file and put \
@@ -113,7 +113,7 @@ fn download(into: &Path, home: &Path) -> Result<PathBuf> {
     );
     let mut problem = "neither python3 nor python was found".to_owned();
     for name in python::NAMES {
-        let output = Command::new(name)
+        let output = interpreter(name)
             .args([
                 "-m",
                 "pip",
@@ -194,4 +194,119 @@ fn wanted(entry: &str) -> Option<&str> {
 
 fn failed(what: String) -> Error {
     Error::Engine { engine: NAME, what }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use zip::write::SimpleFileOptions;
+
+    use super::*;
+    use crate::engine::testing::ort_library;
+
+    /// A wheel with these entries.
+    fn wheel(folder: &Path, entries: &[(&str, &[u8])]) -> PathBuf {
+        let path = folder.join("onnxruntime.whl");
+        let mut archive = zip::ZipWriter::new(File::create(&path).unwrap());
+        for (name, bytes) in entries {
+            archive
+                .start_file(*name, SimpleFileOptions::default())
+                .unwrap();
+            archive.write_all(bytes).unwrap();
+        }
+        archive.finish().unwrap();
+        path
+    }
+
+    #[test]
+    fn only_library_and_licences_are_unpacked() {
+        let folder = tempfile::tempdir().unwrap();
+        let wheel = wheel(
+            folder.path(),
+            &[
+                ("onnxruntime/LICENSE", b"terms"),
+                ("onnxruntime/ThirdPartyNotices.txt", b"notices"),
+                ("onnxruntime/__init__.py", b"code"),
+                ("onnxruntime/capi/libonnxruntime.so.1.32.0", b"library"),
+                (
+                    "onnxruntime/capi/libonnxruntime_providers_shared.so",
+                    b"provider",
+                ),
+                ("onnxruntime/capi/../../libonnxruntime.so", b"escape"),
+                ("../onnxruntime/capi/libonnxruntime.so", b"escape"),
+                ("onnxruntime/capi/sub/libonnxruntime.so", b"elsewhere"),
+            ],
+        );
+        let into = folder.path().join("unpacked");
+        unpack(&wheel, &into).unwrap();
+        let mut names: Vec<_> = fs::read_dir(&into)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        assert_eq!(
+            names,
+            [
+                "LICENSE",
+                "ThirdPartyNotices.txt",
+                "libonnxruntime.so.1.32.0"
+            ]
+        );
+        assert_eq!(
+            fs::read(into.join("libonnxruntime.so.1.32.0")).unwrap(),
+            b"library"
+        );
+    }
+
+    #[test]
+    fn broken_wheel_is_a_format_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let wheel = folder.path().join("onnxruntime.whl");
+        fs::write(&wheel, "not a zip").unwrap();
+        let result = unpack(&wheel, &folder.path().join("unpacked"));
+        assert!(matches!(result, Err(Error::Format { .. })), "{result:?}");
+    }
+
+    #[test]
+    fn installed_library_is_found_again_without_fetching() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().join(format!("onnxruntime-{PINNED}"));
+        fs::create_dir(&place).unwrap();
+        let library = place.join(format!("libonnxruntime.so.{PINNED}"));
+        fs::copy(ort_library(), &library).unwrap();
+        let expected = Installed {
+            library,
+            version: PINNED.to_owned(),
+            fetched: false,
+        };
+        assert_eq!(install_into(folder.path()).unwrap(), expected);
+    }
+
+    #[test]
+    fn failing_pip_is_explained_with_the_way_by_hand() {
+        let folder = tempfile::tempdir().unwrap();
+        let nothing = |_: &str| Command::new("no-such-interpreter");
+        let error = download(folder.path(), folder.path(), nothing)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("neither python3 nor python was found"),
+            "{error}"
+        );
+        assert!(
+            error.contains(&format!("`pip download onnxruntime=={PINNED} --no-deps`")),
+            "{error}"
+        );
+        // A Python without pip: an isolated one that cannot find any module of that name.
+        let without_pip = |_: &str| {
+            let mut command = Command::new("python3");
+            command.args(["-c", "raise SystemExit('No module named pip')"]);
+            command
+        };
+        let error = download(folder.path(), folder.path(), without_pip)
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("No module named pip"), "{error}");
+    }
 }

@@ -62,3 +62,38 @@ pub(super) fn ask(interpreter: &OsStr, script: &str) -> Option<String> {
     child.stdout.take()?.read_to_string(&mut answer).ok()?;
     status.success().then_some(answer)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn python() -> &'static OsStr {
+        let mut names = NAMES.iter().map(OsStr::new);
+        let found = names.find(|name| ask(name, "print(1)").is_some());
+        found.expect("the tests need Python")
+    }
+
+    #[test]
+    fn answers_and_failures_are_told_apart() {
+        assert_eq!(ask(python(), "print('yes')").unwrap().trim(), "yes");
+        assert_eq!(ask(python(), "raise SystemExit(3)"), None);
+        assert_eq!(ask(OsStr::new("no-such-interpreter"), "print(1)"), None);
+    }
+
+    #[test]
+    fn package_in_the_current_folder_is_not_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let package = folder.path().join("onnxruntime");
+        std::fs::create_dir(&package).unwrap();
+        std::fs::write(package.join("__init__.py"), "").unwrap();
+        let script = format!(
+            "import os\nos.chdir({:?})\n{FIND_PACKAGE}",
+            folder.path().to_string_lossy()
+        );
+        let answer = ask(python(), &script).unwrap();
+        assert!(
+            !answer.contains(&*folder.path().to_string_lossy()),
+            "{answer}"
+        );
+    }
+}

@@ -59,15 +59,62 @@ fn describe(payload: &(dyn Any + Send)) -> String {
         .map(String::as_str)
         .or_else(|| payload.downcast_ref::<&str>().copied())
         .unwrap_or("no message");
-    let place = PLACE.take();
     let line = message.lines().next().unwrap_or_default();
-    if place.is_empty() {
-        format!("panicked: {line}")
-    } else {
-        // From the registry folder on, a path says which crate; what is before it is the machine.
-        let short = place
-            .rsplit_once("tract-")
-            .map_or(place.as_str(), |(_, rest)| rest);
-        format!("panicked: {line} (in tract-{short})")
+    // From the crate's folder on a path says where in tract; what is before it is the machine's.
+    match PLACE.take().rsplit_once("tract-") {
+        Some((_, place)) => format!("panicked: {line} (tract-{place})"),
+        None => format!("panicked: {line}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    fn panics() -> Result<(), String> {
+        panic!("index {} is out of range", 7)
+    }
+
+    #[test]
+    fn panic_becomes_an_error_and_the_thread_goes_on() {
+        let error = run(&Executor::SingleThread, panics).unwrap_err();
+        assert_eq!(error, "panicked: index 7 is out of range");
+        assert_eq!(run(&Executor::SingleThread, || Ok(1)), Ok(1));
+        assert!(!GUARDED.get(), "panics outside are shown again");
+    }
+
+    #[test]
+    fn panic_of_a_worker_is_caught_as_well() {
+        let executor = Executor::multithread_with_name(2, WORKER);
+        let Executor::MultiThread(pool) = &executor else {
+            panic!("two threads make a pool");
+        };
+        let error = run(&executor, || pool.install(panics)).unwrap_err();
+        assert_eq!(error, "panicked: index 7 is out of range");
+    }
+
+    #[test]
+    fn caught_panics_write_nothing() {
+        let this = std::env::current_exe().unwrap();
+        let module = module_path!().split_once("::").unwrap().1;
+        for name in [
+            "panic_becomes_an_error_and_the_thread_goes_on",
+            "panic_of_a_worker_is_caught_as_well",
+        ] {
+            let output = Command::new(&this)
+                .args([&format!("{module}::{name}"), "--exact", "--nocapture"])
+                .output()
+                .unwrap();
+            assert!(
+                output.status.success() && output.stderr.is_empty(),
+                "{output:?}"
+            );
+            assert!(
+                String::from_utf8_lossy(&output.stdout).contains("1 passed"),
+                "{output:?}"
+            );
+        }
     }
 }

@@ -80,3 +80,79 @@ fn shorten(text: &impl Display) -> String {
         None => text,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::onnx::GraphProto;
+
+    fn model() -> ModelProto {
+        let mut graph = GraphProto::new("reasons");
+        graph.node = vec![
+            NodeProto::new("Gemm", &["x", "w", "b"], &["g"]).with_name("fc"),
+            NodeProto::new("Relu", &["g"], &["fc2_out"]),
+            NodeProto::new("QGemm", &["fc2_out"], &["y"])
+                .with_name("fc.q")
+                .with_domain("com.microsoft"),
+        ];
+        ModelProto::new(graph, 17)
+    }
+
+    #[test]
+    fn reason_names_the_node_and_the_innermost_cause() {
+        // A chain as tract gives it, outermost first.
+        let cases: [(&[&str], &str); 6] = [
+            // a node that tract split: the name goes on after a dot
+            (
+                &[
+                    "running pass",
+                    "Eager eval #27 \"fc.beta_c\" Mul",
+                    "tensor is F32, accessed as F64",
+                ],
+                "node \"fc\" (Gemm, opset 17): tensor is F32, accessed as F64",
+            ),
+            // of two names that fit the longer one; an operator of another domain; no TypedOp
+            (
+                &[
+                    "Translating node #1 \"fc.q\" Unimplemented(QGemm)",
+                    "Operator can not be made a TypedOp.",
+                ],
+                "node \"fc.q\" (com.microsoft.QGemm, opset 0): the operator is not implemented",
+            ),
+            // no name in the file: tract takes the output's
+            (
+                &["Evaluating #2 \"fc2_out\" Relu", "no"],
+                "node \"fc2_out\" (Relu, opset 17): no",
+            ),
+            // a name that only begins like a node's
+            (
+                &["Evaluating #2 \"fcx\" Relu", "no"],
+                "Evaluating #2 \"fcx\" Relu: no",
+            ),
+            // no node at all
+            (
+                &["Reading proto model", "buffer underflow"],
+                "Reading proto model: buffer underflow",
+            ),
+            (&["one\nline"], "one line"),
+        ];
+        let model = model();
+        for (lines, expected) in cases {
+            let (last, outer) = lines.split_last().unwrap();
+            let root = TractError::msg(last.to_string());
+            let error = outer
+                .iter()
+                .rev()
+                .fold(root, |error, line| error.context(line.to_string()));
+            assert_eq!(Reasons::new(&model).explain(&error), expected);
+        }
+    }
+
+    #[test]
+    fn long_reasons_are_cut_at_a_character() {
+        let error = TractError::msg("\u{e9}".repeat(2 * LONGEST));
+        let text = Reasons::new(&model()).explain(&error);
+        assert_eq!(text.chars().count(), LONGEST + 3);
+        assert!(text.ends_with("\u{e9}..."));
+    }
+}
