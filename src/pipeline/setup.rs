@@ -15,6 +15,11 @@ use crate::{
 
 /// Share of a data set that is scored; the rest is held out for proof and accuracy.
 const SCORED_SHARE: f64 = 0.8;
+/// Most samples that are scored without `--samples`. On Fashion-MNIST nets the kept set of 1,000
+/// images overlapped that of 10,000 by 95 % and more for p = 1 and 2.
+const MOST_SCORED: usize = 1000;
+/// The same for synthetic noise, of which more tells nothing new.
+const MOST_SYNTHETIC: usize = 32;
 /// Most held-out samples that accuracy is measured on: 2,000 tell 90 % to within 0.7 points.
 const MOST_HELD_OUT: usize = 2000;
 /// Samples of the proof; every one of them runs through each model in each engine.
@@ -30,7 +35,7 @@ pub struct SourceOptions {
     pub data: Option<PathBuf>,
     /// Flags on preprocessing.
     pub overrides: Overrides,
-    /// Most samples to score.
+    /// Most samples to score; 1,000 by default, 32 of synthetic noise.
     pub samples: Option<usize>,
     /// Seed of every random choice.
     pub seed: u64,
@@ -70,6 +75,12 @@ impl<'m> Setup<'m> {
         }
         let stored = model.proto.metadata(metadata::PREPROCESS);
         let preprocess = Preprocess::find(&options.overrides, model.path(), stored)?;
+        if options.samples == Some(0) {
+            return Err(Error::Argument {
+                name: "--samples",
+                what: "at least one sample is needed".to_owned(),
+            });
+        }
         let dims: Vec<Option<usize>> = input.dims.iter().map(Dim::fixed).collect();
         let mut reading = DataOptions::new(
             InputShape::from_dims(&dims, preprocess.layout)?,
@@ -80,7 +91,8 @@ impl<'m> Setup<'m> {
         let dataset = match &options.data {
             Some(path) => Dataset::open(path, &reading)?,
             None => {
-                reading.samples = options.samples;
+                let scored = options.samples.unwrap_or(MOST_SYNTHETIC);
+                reading.samples = Some(scored.max(1).saturating_mul(5).div_ceil(4));
                 watch.note(
                     "no --data: calibrating on synthetic noise, which shows less than real samples \
                      (a head of one linear layer, on logits, needs no data at all)",
@@ -263,9 +275,7 @@ fn split(count: usize, options: &SourceOptions) -> (Vec<usize>, Vec<usize>) {
     if scored.is_empty() {
         scored.clone_from(&held_out);
     }
-    if let Some(most) = options.samples {
-        scored = spread(&scored, most);
-    }
+    let scored = spread(&scored, options.samples.unwrap_or(MOST_SCORED));
     (scored, spread(&held_out, MOST_HELD_OUT))
 }
 
