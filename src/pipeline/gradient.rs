@@ -66,7 +66,8 @@ pub struct LayerCotangents {
 /// Every [`crate::Error`].
 pub fn gradient(options: &GradientOptions, watch: &dyn Watch) -> Result<GradientReport> {
     let model = setup::load(&options.input)?;
-    let mut output = Output::create(&options.output, Some(&options.input), options.overwrite)?;
+    let mut output = Output::create(&options.output, Some(&options.input), options.overwrite)?
+        .protect(model.external_files())?;
     let mut setup = Setup::new(&model, &options.source, watch)?;
     let head = setup.find_head(false, watch)?;
     let found = sensitivity::gradient_model(&setup.graph, &setup.shapes, &head, options.of)?;

@@ -118,7 +118,8 @@ pub struct PruneReport {
 /// [`PruneReport::passed`].
 pub fn prune(options: &PruneOptions, watch: &dyn Watch) -> Result<PruneReport> {
     let model = setup::load(&options.input)?;
-    let mut output = Output::create(&options.output, Some(&options.input), options.overwrite)?;
+    let mut output = Output::create(&options.output, Some(&options.input), options.overwrite)?
+        .protect(model.external_files())?;
     let mut setup = Setup::new(&model, &options.source, watch)?;
     let skips_engine = options.verify == Verify::Skip && !options.score.criterion.needs_samples();
     let head = setup.find_head(skips_engine, watch)?;

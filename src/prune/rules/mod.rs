@@ -13,6 +13,8 @@ mod pool;
 mod reduce;
 mod select;
 mod shape;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
