@@ -232,7 +232,10 @@ fn prove(
     let engines: Vec<_> = engines.iter().map(|selected| &*selected.engine).collect();
     let found = eval::verify(case, &engines, &setup.proof_samples()?)?;
     for skipped in &found.skipped {
-        let what = format!("{} cannot run the head: {}", skipped.engine, skipped.stopped_by);
+        let what = format!(
+            "{} cannot run the head: {}",
+            skipped.engine, skipped.stopped_by
+        );
         if how == Verify::RequireBoth {
             return Err(Error::Argument {
                 name: "--require-both",

@@ -7,7 +7,7 @@ use super::super::{Budget, Group, Keep, LayerScores, Region, Scores, Source, mas
 use crate::{
     engine::testing::engines,
     graph::{Graph, NodeId, Shapes, TensorType, Use},
-    onnx::{DataType, Dim, GraphProto, ModelProto, NodeProto, Tensor, ValueInfoProto},
+    onnx::{DataType, Dim, GraphProto, ModelProto, NodeProto, Tensor, TensorData, ValueInfoProto},
 };
 
 const NEURONS: usize = 6;
@@ -115,14 +115,7 @@ fn cases() -> Vec<Case> {
         cases.push(direct(op, &["h", "one"], Passes));
     }
     cases.push(direct("Pow", &["h", "two"], Passes));
-    cases.push(case(
-        "Where",
-        vec![
-            node("Greater", &["row", "one"], "c"),
-            node("Where", &["c", "h", "h"], "z"),
-        ],
-        Stops("joins 6 neurons"),
-    ));
+    cases.push(direct("Where", &["flags", "h", "row"], Passes));
     cases.extend(norms());
     cases.extend(shapes());
     cases.extend(stops());
@@ -325,6 +318,8 @@ fn model(case: &Case) -> ModelProto {
     graph
         .node
         .push(NodeProto::new("Gemm", &["z", "w1", "b1"], &["y"]).with_name("last"));
+    let flags = TensorData::Bool(vec![true, false, true, true, false, true]);
+    let flags = Tensor::new([NEURONS], flags).unwrap();
     let positive = Tensor::f32([NEURONS], vec![0.5, 1.0, 1.5, 2.0, 2.5, 3.0]).unwrap();
     graph.initializer = vec![
         float("w0", &[4, NEURONS], 0.1),
@@ -334,6 +329,7 @@ fn model(case: &Case) -> ModelProto {
         float("row", &[NEURONS], 0.5),
         float("one", &[1], 1.0),
         positive.to_proto("positive"),
+        flags.to_proto("flags"),
         Tensor::f32([1], vec![2.0]).unwrap().to_proto("two"),
         int("as_map", &[-1, 6, 1, 1]),
         int("as_row", &[-1, 6]),

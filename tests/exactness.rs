@@ -1,0 +1,466 @@
+//! The pruned model equals the original without the dropped neurons' contribution: heads by name,
+//! and random heads with random plans, in both engines.
+
+use std::collections::BTreeMap;
+
+use onnx_prune::{
+    engine::{Engine, testing},
+    features,
+    graph::{Graph, Shapes},
+    head,
+    onnx::{DataType, Dim, GraphProto, ModelProto, NodeProto, Tensor, ValueInfoProto},
+    prune::{Group, LayerScores, Plan, Scores, mask, rewrite},
+};
+use proptest::{collection, prelude::*};
+
+/// Sums of at most a few dozen f32 products, in two orders.
+const TOLERANCE: f32 = 1e-5;
+const BATCH: usize = 3;
+
+/// A model under construction: every step makes one value.
+struct Builder {
+    graph: GraphProto,
+    values: usize,
+}
+
+impl Builder {
+    fn new(input: &[usize]) -> Self {
+        let mut graph = GraphProto::new("built");
+        let mut dims = vec![Dim::Symbol("n".to_owned())];
+        dims.extend(input.iter().map(|&size| Dim::Fixed(size)));
+        graph.input = vec![ValueInfoProto::tensor("x", DataType::Float, &dims)];
+        Self { graph, values: 0 }
+    }
+
+    fn fresh(&mut self, what: &str) -> String {
+        self.values += 1;
+        format!("{what}_{}", self.values)
+    }
+
+    /// A weight with values that differ everywhere and stay below 1.
+    fn weight(&mut self, shape: &[usize]) -> String {
+        let name = self.fresh("w");
+        let count: usize = shape.iter().product();
+        let offset = self.values as f32;
+        let values = (0..count).map(|index| (index as f32 * 1.37 + offset).sin() * 0.8);
+        let tensor = Tensor::f32(shape, values.collect()).unwrap();
+        self.graph.initializer.push(tensor.to_proto(name.as_str()));
+        name
+    }
+
+    fn ints(&mut self, values: &[i64]) -> String {
+        let name = self.fresh("i");
+        let tensor = Tensor::i64([values.len()], values.to_vec()).unwrap();
+        self.graph.initializer.push(tensor.to_proto(name.as_str()));
+        name
+    }
+
+    fn node(&mut self, op: &str, inputs: &[&str]) -> String {
+        self.node_with(op, inputs, |node| node)
+    }
+
+    fn node_with(
+        &mut self,
+        op: &str,
+        inputs: &[&str],
+        with: impl FnOnce(NodeProto) -> NodeProto,
+    ) -> String {
+        let name = self.fresh(op);
+        let node = NodeProto::new(op, inputs, &[&name]).with_name(&name);
+        self.graph.node.push(with(node));
+        name
+    }
+
+    fn dense(&mut self, x: &str, from: usize, to: usize) -> String {
+        let (w, b) = (self.weight(&[to, from]), self.weight(&[to]));
+        self.node_with("Gemm", &[x, &w, &b], |node| node.with_int("transB", 1))
+    }
+
+    fn conv(&mut self, x: &str, from: usize, to: usize, kernel: usize) -> String {
+        let (w, b) = (self.weight(&[to, from, kernel, kernel]), self.weight(&[to]));
+        self.node("Conv", &[x, &w, &b])
+    }
+
+    fn finish(mut self, output: &str, classes: usize) -> ModelProto {
+        let last = self.graph.node.iter_mut().flat_map(|node| &mut node.output);
+        last.filter(|name| *name == output)
+            .for_each(|name| *name = "y".to_owned());
+        let dims = [Dim::Symbol("n".to_owned()), Dim::Fixed(classes)];
+        self.graph.output = vec![ValueInfoProto::tensor("y", DataType::Float, &dims)];
+        ModelProto::new(self.graph, 18)
+    }
+}
+
+fn input(shape: &[usize]) -> Tensor {
+    let mut full = vec![BATCH];
+    full.extend(shape);
+    let count: usize = full.iter().product();
+    let values = (0..count).map(|index| (index as f32 * 0.77).cos());
+    Tensor::f32(full, values.collect()).unwrap()
+}
+
+/// Finds the head, drops what `drops` says of each neuron, and compares masked with pruned.
+///
+/// Gives the widths of the layers by name, before and after.
+fn check(
+    model: &ModelProto,
+    sample: &[usize],
+    drops: impl Fn(usize, usize) -> bool,
+) -> Result<BTreeMap<String, (usize, usize)>, String> {
+    let say = |error: onnx_prune::Error| error.to_string();
+    let engines = testing::engines();
+    let x = input(sample);
+    let graph = Graph::new(model).map_err(say)?;
+    let shapes =
+        features::probe(&*engines[1], &graph, &Shapes::declared(&graph), &x).map_err(say)?;
+    let head = head::find(&graph, &shapes).map_err(say)?;
+    let groups: Vec<&Group> = head.layers.iter().map(|layer| &layer.group).collect();
+    let plan = plan(&head, drops);
+    let masked = mask::masked(&graph, &groups, &plan).map_err(say)?;
+    let pruned = rewrite::pruned(&graph, &shapes, &groups, &plan).map_err(say)?;
+    for engine in &engines {
+        compare(&**engine, &masked, &pruned, &x)?;
+    }
+    let layers = plan.layers.iter();
+    Ok(layers
+        .map(|layer| (layer.name.clone(), (layer.width, layer.keep.len())))
+        .collect())
+}
+
+fn plan(head: &head::Head, drops: impl Fn(usize, usize) -> bool) -> Plan {
+    let layers = head.layers.iter().enumerate();
+    let mut plan = Plan {
+        layers: layers
+            .map(|(index, layer)| {
+                let kept = (0..layer.width()).filter(|&neuron| !drops(index, neuron));
+                let mut keep: Vec<usize> = kept.collect();
+                if keep.is_empty() {
+                    keep.push(0);
+                }
+                onnx_prune::prune::plan::LayerPlan {
+                    name: layer.name.clone(),
+                    width: layer.width(),
+                    keep,
+                }
+            })
+            .collect(),
+    };
+    let scores = Scores {
+        layers: head
+            .layers
+            .iter()
+            .map(|layer| LayerScores {
+                name: layer.name.clone(),
+                values: (0..layer.width()).map(|neuron| neuron as f64).collect(),
+            })
+            .collect(),
+    };
+    let groups: Vec<&Group> = head.layers.iter().map(|layer| &layer.group).collect();
+    plan.fill_parts(&groups, &scores);
+    plan
+}
+
+fn compare(
+    engine: &dyn Engine,
+    masked: &ModelProto,
+    pruned: &ModelProto,
+    x: &Tensor,
+) -> Result<(), String> {
+    let name = engine.info().name;
+    let run = |model: &ModelProto| {
+        let outputs = engine
+            .load(model)
+            .and_then(|mut session| session.run(&[("x", x)]));
+        outputs.map_err(|error| {
+            format!(
+                "{error}\n{}",
+                onnx_prune::onnx::text::print(model.graph.as_ref().unwrap())
+            )
+        })
+    };
+    let (a, b) = (run(masked)?, run(pruned)?);
+    let (a, b) = (a[0].to_f32(), b[0].to_f32());
+    let largest = a.iter().fold(0.0_f32, |most, value| most.max(value.abs()));
+    let apart = a.iter().zip(b.iter()).map(|(a, b)| (a - b).abs());
+    let worst = apart.fold(0.0_f32, |most, value| {
+        if value.is_nan() {
+            f32::NAN
+        } else {
+            most.max(value)
+        }
+    });
+    if worst.is_nan() || worst > TOLERANCE * largest.max(1.0) {
+        return Err(format!("{name}: {worst} apart, largest value {largest}"));
+    }
+    Ok(())
+}
+
+/// A head by name: how it is built, and the layers expected, with their widths.
+struct Case {
+    name: &'static str,
+    sample: &'static [usize],
+    build: fn(&mut Builder) -> String,
+    layers: &'static [(&'static str, usize)],
+}
+
+const CASES: &[Case] = &[
+    Case {
+        name: "chain",
+        sample: &[5],
+        build: |b| {
+            let h = b.dense("x", 5, 8);
+            let h = b.node("Relu", &[&h]);
+            let h = b.dense(&h, 8, 6);
+            let h = b.node("Tanh", &[&h]);
+            b.dense(&h, 6, 4)
+        },
+        layers: &[("features", 5), ("fc1", 8), ("fc2", 6)],
+    },
+    Case {
+        name: "residual",
+        sample: &[6],
+        build: |b| {
+            let f = b.dense("x", 6, 9);
+            let f = b.node("Relu", &[&f]);
+            let f = b.dense(&f, 9, 6);
+            let y = b.node("Add", &["x", &f]);
+            b.dense(&y, 6, 4)
+        },
+        layers: &[("fc1", 6), ("fc2", 9)],
+    },
+    Case {
+        name: "residual with projection",
+        sample: &[5],
+        build: |b| {
+            let p = b.dense("x", 5, 7);
+            let f = b.dense("x", 5, 9);
+            let f = b.node("Relu", &[&f]);
+            let f = b.dense(&f, 9, 7);
+            let y = b.node("Add", &[&p, &f]);
+            b.dense(&y, 7, 4)
+        },
+        layers: &[("features", 5), ("fc1", 9), ("fc2", 7)],
+    },
+    Case {
+        name: "gate",
+        sample: &[6],
+        build: |b| {
+            let h = b.dense("x", 6, 8);
+            let g = b.dense(&h, 8, 8);
+            let g = b.node("Sigmoid", &[&g]);
+            let y = b.node("Mul", &[&h, &g]);
+            b.dense(&y, 8, 4)
+        },
+        layers: &[("features", 6), ("fc1", 8)],
+    },
+    Case {
+        name: "two branches",
+        sample: &[5],
+        build: |b| {
+            let a = b.dense("x", 5, 6);
+            let a = b.node("Relu", &[&a]);
+            let c = b.dense("x", 5, 4);
+            let y = b.node_with("Concat", &[&a, &c], |node| node.with_int("axis", 1));
+            b.dense(&y, 10, 4)
+        },
+        layers: &[("features", 5), ("fc1", 10)],
+    },
+    Case {
+        name: "two positions become neurons",
+        sample: &[4, 2, 2],
+        build: |b| {
+            let h = b.conv("x", 4, 3, 1);
+            let shape = b.ints(&[0, -1]);
+            let h = b.node("Reshape", &[&h, &shape]);
+            let h = b.dense(&h, 12, 8);
+            let h = b.node("Relu", &[&h]);
+            b.dense(&h, 8, 4)
+        },
+        layers: &[("features", 12), ("fc1", 8)],
+    },
+    Case {
+        name: "convolutional head",
+        sample: &[4, 3, 3],
+        build: |b| {
+            let h = b.conv("x", 4, 8, 3);
+            let h = b.node("Relu", &[&h]);
+            let h = b.conv(&h, 8, 6, 1);
+            let h = b.node("Relu", &[&h]);
+            let h = b.node("GlobalAveragePool", &[&h]);
+            let h = b.node("Flatten", &[&h]);
+            b.dense(&h, 6, 4)
+        },
+        layers: &[("features", 4), ("fc1", 8), ("fc2", 6)],
+    },
+    Case {
+        name: "scores pooled from a map",
+        sample: &[5, 3, 3],
+        build: |b| {
+            let h = b.conv("x", 5, 4, 1);
+            let h = b.node("Relu", &[&h]);
+            let h = b.node("GlobalAveragePool", &[&h]);
+            b.node("Flatten", &[&h])
+        },
+        layers: &[("features", 5)],
+    },
+    Case {
+        name: "batch norm on the features",
+        sample: &[6],
+        build: |b| {
+            let (scale, shift, mean) = (b.weight(&[6]), b.weight(&[6]), b.weight(&[6]));
+            let spread = b.weight(&[6]);
+            let spread = {
+                // A variance must be positive.
+                let tensor = Tensor::f32([6], vec![0.5, 1.0, 1.5, 2.0, 2.5, 3.0]).unwrap();
+                b.graph.initializer.retain(|t| t.name() != spread);
+                b.graph.initializer.push(tensor.to_proto(spread.as_str()));
+                spread
+            };
+            let h = b.node("BatchNormalization", &["x", &scale, &shift, &mean, &spread]);
+            let h = b.node("Relu", &[&h]);
+            b.dense(&h, 6, 4)
+        },
+        layers: &[("features", 6)],
+    },
+    Case {
+        name: "layer norm keeps its layer, not the one before",
+        sample: &[5],
+        build: |b| {
+            let h = b.dense("x", 5, 8);
+            let (scale, shift) = (b.weight(&[8]), b.weight(&[8]));
+            let h = b.node("LayerNormalization", &[&h, &scale, &shift]);
+            b.dense(&h, 8, 4)
+        },
+        layers: &[("features", 5), ("fc1", 8)],
+    },
+    Case {
+        name: "shared weights",
+        sample: &[6],
+        build: |b| {
+            let w = b.weight(&[6, 6]);
+            let h = b.node("MatMul", &["x", &w]);
+            let h = b.node("Relu", &[&h]);
+            let h = b.node("MatMul", &[&h, &w]);
+            let h = b.node("Relu", &[&h]);
+            b.dense(&h, 6, 4)
+        },
+        layers: &[("features", 6), ("fc1", 6), ("fc2", 6)],
+    },
+    Case {
+        name: "averaged double head",
+        sample: &[5],
+        build: |b| {
+            let h = b.node("Relu", &["x"]);
+            let one = b.dense(&h, 5, 4);
+            let two = b.dense(&h, 5, 4);
+            let y = b.node("Add", &[&one, &two]);
+            let half = b.weight(&[1]);
+            b.node("Mul", &[&y, &half])
+        },
+        layers: &[("features", 5)],
+    },
+];
+
+#[test]
+fn heads_by_name_are_found_and_cut_exactly() {
+    let mut failed = Vec::new();
+    for case in CASES {
+        let mut builder = Builder::new(case.sample);
+        let output = (case.build)(&mut builder);
+        let model = builder.finish(&output, 4);
+        match check(&model, case.sample, |_, neuron| neuron % 3 != 1) {
+            Err(error) => failed.push(format!("{}: {error}", case.name)),
+            Ok(found) => {
+                let widths: Vec<(&str, usize)> = found
+                    .iter()
+                    .map(|(name, (width, _))| (name.as_str(), *width))
+                    .collect();
+                let mut expected = case.layers.to_vec();
+                expected.sort_unstable();
+                if widths != expected {
+                    failed.push(format!("{}: found {widths:?}", case.name));
+                }
+            }
+        }
+    }
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
+}
+
+/// One step of a random head.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Dense(usize),
+    MatMul(usize),
+    Relu,
+    Gelu,
+    Scale,
+    Residual,
+    Gate,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        (2_usize..9).prop_map(Step::Dense),
+        (2_usize..9).prop_map(Step::MatMul),
+        Just(Step::Relu),
+        Just(Step::Gelu),
+        Just(Step::Scale),
+        Just(Step::Residual),
+        Just(Step::Gate),
+    ]
+}
+
+fn random_head(steps: &[Step]) -> ModelProto {
+    let mut b = Builder::new(&[6]);
+    let (mut value, mut width) = ("x".to_owned(), 6);
+    for step in steps {
+        value = match *step {
+            Step::Dense(to) => {
+                let made = b.dense(&value, width, to);
+                width = to;
+                made
+            }
+            Step::MatMul(to) => {
+                let w = b.weight(&[width, to]);
+                width = to;
+                b.node("MatMul", &[&value, &w])
+            }
+            Step::Relu => b.node("Relu", &[&value]),
+            Step::Gelu => {
+                let root = b.weight(&[1]);
+                let inner = b.node("Mul", &[&value, &root]);
+                let erf = b.node("Erf", &[&inner]);
+                b.node("Mul", &[&value, &erf])
+            }
+            Step::Scale => {
+                let row = b.weight(&[width]);
+                b.node("Mul", &[&value, &row])
+            }
+            Step::Residual => {
+                let f = b.dense(&value, width, width);
+                b.node("Add", &[&value, &f])
+            }
+            Step::Gate => {
+                let g = b.dense(&value, width, width);
+                let g = b.node("Sigmoid", &[&g]);
+                b.node("Mul", &[&g, &value])
+            }
+        };
+    }
+    let output = b.dense(&value, width, 3);
+    b.finish(&output, 3)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    #[test]
+    fn random_heads_are_cut_exactly(
+        steps in collection::vec(step(), 0..7),
+        drops in collection::vec(any::<bool>(), 17),
+    ) {
+        let model = random_head(&steps);
+        let found = check(&model, &[6], |layer, neuron| drops[(layer * 5 + neuron) % drops.len()]);
+        prop_assert!(found.is_ok(), "{steps:?}: {}", found.unwrap_err());
+    }
+}
