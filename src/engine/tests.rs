@@ -1,12 +1,15 @@
 //! Both engines on the same graphs.
 
+use std::path::Path;
+
 use half::{bf16, f16};
 
 use super::testing::engines;
 use super::{Port, Session};
 use crate::error::Error;
 use crate::onnx::{
-    DataType, Dim, GraphProto, ModelProto, NodeProto, Tensor, TensorData, ValueInfoProto,
+    DataType, Dim, GraphProto, Limits, Model, ModelProto, NodeProto, Tensor, TensorData,
+    ValueInfoProto,
 };
 
 const OPSET: i64 = 17;
@@ -223,5 +226,53 @@ fn sessions_can_move_to_another_thread() {
         let rows =
             std::thread::spawn(move || session.run(&[("x", &batch(2))]).unwrap()[0].shape()[0]);
         assert_eq!(rows.join().unwrap(), 2);
+    }
+}
+
+/// Largest difference of two engines relative to the largest value: they add up in other orders.
+/// Seen on these three models: 3e-7.
+const ENGINE_TOLERANCE: f32 = 1e-5;
+
+#[test]
+fn engines_agree_on_trained_models() {
+    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("models");
+    for name in ["vgg.onnx", "resnet.onnx", "densenet.onnx"] {
+        let model = Model::load(&models.join(name), &Limits::default()).unwrap();
+        for rows in [1, 3] {
+            let results: Vec<Tensor> = engines()
+                .iter()
+                .map(|engine| {
+                    let mut session = engine.load(&model.proto).unwrap();
+                    let port = session.inputs()[0].clone();
+                    let shape = port
+                        .dims
+                        .unwrap()
+                        .into_iter()
+                        .map(|dim| dim.fixed().unwrap_or(rows));
+                    let shape: Vec<usize> = shape.collect();
+                    let count = shape.iter().product::<usize>();
+                    // Any image will do, as long as it is not flat.
+                    let pixels = (0..count)
+                        .map(|index| (index * 37 % 101) as f32 / 101.)
+                        .collect();
+                    let images = Tensor::f32(shape, pixels).unwrap();
+                    session.run(&[(&port.name, &images)]).unwrap().remove(0)
+                })
+                .collect();
+            let [tract, ort] = results.as_slice() else {
+                panic!("two engines give two results");
+            };
+            assert_eq!((tract.shape(), tract.shape()[0]), (ort.shape(), rows));
+            let (tract, ort) = (tract.to_f32(), ort.to_f32());
+            let pairs = tract.iter().zip(ort.iter());
+            let worst = pairs.fold(0_f32, |worst, (one, other)| worst.max((one - other).abs()));
+            let largest = ort
+                .iter()
+                .fold(0_f32, |largest, value| largest.max(value.abs()));
+            assert!(
+                worst <= ENGINE_TOLERANCE * largest,
+                "{name}: {worst:e} of {largest}"
+            );
+        }
     }
 }

@@ -23,6 +23,18 @@ pub const PINNED: &str = "1.32.0";
 /// What a wheel holds besides the library that has to go with it.
 const LICENCES: [&str; 2] = ["LICENSE", "ThirdPartyNotices.txt"];
 
+/// One wheel, no source, no questions. The library is the same in the wheels for all Pythons, and the
+/// one that runs pip may be too old or too new for this version of the package.
+const PIP_OPTIONS: [&str; 7] = [
+    "--no-deps",
+    "--only-binary=:all:",
+    "--python-version",
+    "3.12",
+    "--disable-pip-version-check",
+    "--no-input",
+    "--quiet",
+];
+
 /// What [`install`] did.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Installed {
@@ -107,27 +119,16 @@ fn library_in(folder: &Path) -> Option<PathBuf> {
 fn download(into: &Path, home: &Path, interpreter: impl Fn(&str) -> Command) -> Result<PathBuf> {
     let package = format!("onnxruntime=={PINNED}");
     let by_hand = format!(
-        "by hand: `pip download {package} --no-deps`, unzip the .whl file and put \
-         libonnxruntime.so.{PINNED} from it into {}",
+        "by hand: `pip download {package} --no-deps`, unzip the .whl file and put the library \
+         from its onnxruntime/capi into {}",
         home.join(format!("onnxruntime-{PINNED}")).display()
     );
     let mut problem = "neither python3 nor python was found".to_owned();
     for name in python::NAMES {
         let output = interpreter(name)
-            .args([
-                "-m",
-                "pip",
-                "download",
-                &package,
-                "--no-deps",
-                "--only-binary=:all:",
-            ])
-            .args([
-                "--disable-pip-version-check",
-                "--no-input",
-                "--quiet",
-                "--dest",
-            ])
+            .args(["-m", "pip", "download", &package])
+            .args(PIP_OPTIONS)
+            .arg("--dest")
             .arg(into)
             .output();
         match output {

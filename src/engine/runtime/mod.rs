@@ -40,15 +40,17 @@ pub fn candidates(named: Option<&Path>) -> Vec<Candidate> {
 }
 
 fn candidates_in(surroundings: &Surroundings, named: Option<&Path>) -> Vec<Candidate> {
-    let mut decided = loaded_library().is_some();
+    let loaded = loaded_library();
+    let mut decided = false;
     let mut all = Vec::new();
     for found in discover::search(surroundings, named) {
         let mut candidate = examine(&found);
-        candidate.chosen = match loaded_library() {
-            Some(loaded) => discover::same_file(&loaded, &found.path),
-            None => !decided && candidate.problem.is_none(),
-        };
-        decided |= candidate.chosen || found.named;
+        candidate.chosen = !decided
+            && match &loaded {
+                Some(loaded) => discover::same_file(loaded, &found.path),
+                None => candidate.problem.is_none(),
+            };
+        decided |= candidate.chosen || (found.named && loaded.is_none());
         all.push(candidate);
     }
     all
