@@ -257,13 +257,16 @@ fn behind(graph: &Graph<'_>, nodes: &BTreeSet<NodeId>) -> BTreeSet<ValueId> {
     live
 }
 
+/// The engines that ran, in their order.
+type Runs<'e> = Vec<(&'e dyn Engine, Run)>;
+
 /// Runs the models in every engine, the whole of them where possible.
 fn all_runs<'e>(
     case: Case<'_>,
     values: &[ValueId],
     engines: &[&'e dyn Engine],
     samples: &[Samples],
-) -> Result<(Vec<(&'e dyn Engine, Run)>, Vec<Skipped>)> {
+) -> Result<(Runs<'e>, Vec<Skipped>)> {
     let runs = engines
         .iter()
         .map(|&engine| whole(case, values, engine, samples));

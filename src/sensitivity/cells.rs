@@ -31,6 +31,9 @@ pub(super) struct SinkView {
     pub(super) width: usize,
 }
 
+/// Per layer, one set of cells per sink.
+pub(super) type SinkCells = Vec<Vec<Cells>>;
+
 /// Numbers `[R, B, P, F]`.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Cells {

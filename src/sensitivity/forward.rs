@@ -2,7 +2,7 @@
 
 use super::{
     Request,
-    cells::{Cells, LayerView, views},
+    cells::{Cells, LayerView, SinkCells, views},
 };
 use crate::{
     engine::Session,
@@ -90,7 +90,7 @@ impl SinkValues {
     ///
     /// # Errors
     /// [`Error::Invalid`] naming the first neuron whose value is no number.
-    pub(super) fn run(&mut self, batch: &FeatureBatch) -> Result<Vec<Vec<Cells>>> {
+    pub(super) fn run(&mut self, batch: &FeatureBatch) -> Result<SinkCells> {
         let values = self.forward.run(batch)?;
         arranged(&self.layers, values, batch)
     }
@@ -101,7 +101,7 @@ pub(super) fn arranged(
     layers: &[LayerView],
     values: Vec<Tensor>,
     batch: &FeatureBatch,
-) -> Result<Vec<Vec<Cells>>> {
+) -> Result<SinkCells> {
     let mut values = values.into_iter();
     let mut all = Vec::with_capacity(layers.len());
     for layer in layers {

@@ -2,7 +2,7 @@
 
 use super::{
     Of, Request,
-    cells::{Cells, LayerView, views},
+    cells::{Cells, LayerView, SinkCells, views},
     forward::{self, Source, check_finite},
     target::{Kind, Target},
 };
@@ -40,7 +40,7 @@ pub(super) struct Rows {
     /// Number of rows that are classes; further ones only fill up a block.
     pub(super) count: usize,
     /// Per layer, one set of cells per sink.
-    pub(super) layers: Vec<Vec<Cells>>,
+    pub(super) layers: SinkCells,
 }
 
 impl HeadGradient {
@@ -96,7 +96,7 @@ impl HeadGradient {
     pub(super) fn jacobian(
         &mut self,
         batch: &FeatureBatch,
-        mut take: impl FnMut(Rows, Option<Vec<Vec<Cells>>>) -> Result<()>,
+        mut take: impl FnMut(Rows, Option<SinkCells>) -> Result<()>,
     ) -> Result<()> {
         let block = self.block(batch.rows);
         for first in (0..self.classes).step_by(block) {
@@ -123,7 +123,7 @@ impl HeadGradient {
         batch: &FeatureBatch,
         seed: &Tensor,
         with_values: bool,
-    ) -> Result<(Vec<Vec<Cells>>, Option<Vec<Vec<Cells>>>)> {
+    ) -> Result<(SinkCells, Option<SinkCells>)> {
         let mut inputs = forward::inputs(self.session.as_ref(), &self.features, batch)?;
         inputs.push((&self.seed, seed));
         let mut outputs = self.session.run(&inputs)?;
