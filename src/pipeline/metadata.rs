@@ -14,6 +14,9 @@ use super::{common::DataReport, setup::Setup};
 /// Key under which preprocessing is kept; a later run reads it.
 pub(super) const PREPROCESS: &str = "onnx_prune.preprocess";
 
+/// Key under which the kept neurons are listed, layer by layer; `verify` reads it.
+pub(super) const KEEP: &str = "onnx_prune.keep";
+
 /// Everything that goes into the metadata.
 pub(super) struct Facts<'a> {
     pub(super) setup: &'a Setup<'a>,
@@ -49,7 +52,6 @@ pub(super) fn write(model: &mut ModelProto, facts: &Facts<'_>) {
     set("version", env!("CARGO_PKG_VERSION"));
     set("method", &json(score));
     set("budget", &json(budget));
-    set("keep", &json(&keep));
     set("seed", &setup.options.seed.to_string());
     set("data", &data.description);
     if let Some(fingerprint) = &data.fingerprint {
@@ -57,6 +59,7 @@ pub(super) fn write(model: &mut ModelProto, facts: &Facts<'_>) {
     }
     set("engine", &setup.engine().info().to_string());
     set("verified", checked.as_deref().unwrap_or("no (--no-verify)"));
+    model.set_metadata(KEEP, json(&keep));
     model.set_metadata(PREPROCESS, &data.preprocess.to_json());
 }
 

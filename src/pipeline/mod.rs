@@ -10,6 +10,7 @@ mod common;
 mod gradient;
 mod metadata;
 mod prune;
+mod repeat;
 mod score;
 mod setup;
 mod verify;

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     engine::EngineInfo,
     error::{Error, Result},
-    eval::{self, Accuracy, Agreement, Case, Scope, Verification},
+    eval::{self, Accuracy, Agreement, Case, Scope, Skipped, Verification},
     graph::{self, Graph, Shapes},
     head::Head,
     onnx::{Model, ModelProto, Output, Overwrite},
@@ -231,31 +231,32 @@ fn prove(
     };
     let engines: Vec<_> = engines.iter().map(|selected| &*selected.engine).collect();
     let found = eval::verify(case, &engines, &setup.proof_samples()?)?;
-    for skipped in &found.skipped {
-        let what = format!(
-            "{} cannot run the head: {}",
-            skipped.engine, skipped.stopped_by
-        );
-        if how == Verify::RequireBoth {
-            return Err(Error::Argument {
-                name: "--require-both",
-                what,
-            });
-        }
-        watch.note(&what);
+    if how == Verify::RequireBoth {
+        whole(&found)?;
     }
-    for check in &found.checks {
-        let Some(why) = &check.stopped_by else {
-            continue;
-        };
-        if how == Verify::RequireBoth && check.scope == Scope::Head {
-            return Err(Error::Argument {
-                name: "--require-both",
-                what: format!("{} cannot run the whole model: {why}", check.engine),
-            });
-        }
+    for skipped in &found.skipped {
+        let Skipped { engine, stopped_by } = skipped;
+        watch.note(&format!("{engine} cannot run the head: {stopped_by}"));
     }
     Ok(Some(found))
+}
+
+/// Refuses a proof that some engine had no, or only a part in.
+pub(super) fn whole(found: &Verification) -> Result<()> {
+    let refuse = |what: String| {
+        Err(Error::Argument {
+            name: "--require-both",
+            what,
+        })
+    };
+    if let Some(Skipped { engine, stopped_by }) = found.skipped.first() {
+        return refuse(format!("{engine} cannot run the head: {stopped_by}"));
+    }
+    let part = found.checks.iter().find(|check| check.scope == Scope::Head);
+    match part.and_then(|check| Some((&check.engine, check.stopped_by.as_ref()?))) {
+        Some((engine, why)) => refuse(format!("{engine} cannot run the whole model: {why}")),
+        None => Ok(()),
+    }
 }
 
 fn require_both(how: Verify, engines: &[&str]) -> Result<()> {

@@ -1,4 +1,5 @@
-//! Comparing models without pruning: one in two engines, or two in one engine.
+//! Comparing models without pruning: one in two engines, two in each engine, or a pruned model with
+//! its original.
 
 use std::path::PathBuf;
 
@@ -6,13 +7,15 @@ use serde::Serialize;
 
 use super::{
     common::DataReport,
+    prune::whole,
+    repeat,
     setup::{self, Setup, SourceOptions},
     watch::Watch,
 };
 use crate::{
     engine::Selected,
     error::{Error, Result},
-    eval::{self, Comparison},
+    eval::{self, Comparison, Verification},
     features::Samples,
     graph::Graph,
     onnx::{Model, ModelProto, Tensor},
@@ -29,7 +32,8 @@ const TOLERANCE: f64 = 1e-3;
 pub struct VerifyOptions {
     /// The reference.
     pub a: PathBuf,
-    /// The model to compare with it; nothing to compare `a` in two engines.
+    /// The model to compare with it; nothing to compare `a` in two engines. One that was pruned from
+    /// `a` is compared with `a` without the dropped neurons.
     pub b: Option<PathBuf>,
     /// Data and engine.
     pub source: SourceOptions,
@@ -52,11 +56,13 @@ pub struct VerifyReport {
     pub samples: usize,
     /// Names of the compared outputs.
     pub outputs: Vec<String>,
-    /// One entry per comparison.
+    /// One entry per comparison; none where the proof of a pruned model was repeated.
     pub comparisons: Vec<Compared>,
-    /// Bound on `max_rel`.
+    /// Bound on their `max_rel`.
     pub tolerance: f64,
-    /// Whether all comparisons keep it.
+    /// The repeated proof, where `b` says which neurons of `a` it has kept.
+    pub proof: Option<Verification>,
+    /// Whether all comparisons and the proof keep their bounds.
     pub passed: bool,
 }
 
@@ -72,14 +78,16 @@ pub struct Compared {
     pub passed: bool,
 }
 
-/// Compares a model in two engines, or two models in every engine there is.
+/// Compares a model in two engines, or two models in every engine there is; of a model that this
+/// program pruned, repeats the proof against its original.
 ///
 /// # Errors
 /// [`Error::Engine`] when an engine cannot run a model; [`Error::Argument`] when the models have
-/// different inputs or outputs, or there is nothing to compare with.
+/// different inputs or outputs, the second was pruned from another one, or there is nothing to
+/// compare with.
 pub fn verify(options: &VerifyOptions, watch: &dyn Watch) -> Result<VerifyReport> {
     let a = setup::load(&options.a)?;
-    let setup = Setup::new(&a, &options.source, watch)?;
+    let mut setup = Setup::new(&a, &options.source, watch)?;
     let b = options.b.as_deref().map(setup::load).transpose()?;
     if let Some(b) = &b {
         check_same_interface(&setup, b)?;
@@ -94,8 +102,16 @@ pub fn verify(options: &VerifyOptions, watch: &dyn Watch) -> Result<VerifyReport
     }
     watch.stage("comparing", None);
     let samples = setup.proof_samples()?;
+    let proof = match &b {
+        Some(b) => repeat::proof(&mut setup, &b.proto, &engines, &samples, watch)?,
+        None => None,
+    };
+    if options.require_both {
+        proof.iter().try_for_each(whole)?;
+    }
     let comparisons = match &b {
         None => vec![between_engines(&setup, &a.proto, &engines, &samples)?],
+        Some(_) if proof.is_some() => Vec::new(),
         Some(b) => between_models(&setup, [&a.proto, &b.proto], &engines, &samples)?,
     };
     Ok(VerifyReport {
@@ -105,9 +121,11 @@ pub fn verify(options: &VerifyOptions, watch: &dyn Watch) -> Result<VerifyReport
         data: DataReport::new(&setup, &setup.dataset)?,
         samples: samples.iter().map(|batch| batch.count).sum(),
         outputs: output_names(&setup.graph),
-        passed: comparisons.iter().all(|compared| compared.passed),
+        passed: comparisons.iter().all(|compared| compared.passed)
+            && proof.as_ref().is_none_or(|found| found.passed),
         comparisons,
         tolerance: TOLERANCE,
+        proof,
     })
 }
 

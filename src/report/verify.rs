@@ -2,12 +2,16 @@
 
 use super::{
     numbers::{count, difference},
+    prune::proof,
     table,
 };
 use crate::pipeline::{Compared, VerifyReport};
 
 /// One line per comparison, with the measured maximum and the tolerance.
 pub fn verified(report: &VerifyReport) -> String {
+    if let Some(found) = &report.proof {
+        return proof(found);
+    }
     let rows = report
         .comparisons
         .iter()
