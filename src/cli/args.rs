@@ -207,7 +207,8 @@ pub(super) struct RuntimeArgs {
     #[command(subcommand)]
     pub(super) action: Option<RuntimeAction>,
     /// The ONNX Runtime library to look at first
-    #[arg(long, value_name = "FILE", global = true)]
+    // An id of its own: clap hands values of global arguments up to the main job's flag of that id.
+    #[arg(id = "library", long = "ort-lib", value_name = "FILE", global = true)]
     pub(super) ort_lib: Option<PathBuf>,
 }
 
@@ -249,7 +250,7 @@ pub(super) struct DataFlags {
     #[arg(long, value_name = "PATH")]
     pub(super) data: Option<PathBuf>,
     /// Decides every random choice [default: 0]
-    #[arg(long, value_name = "SEED")]
+    #[arg(long, value_name = "SEED", allow_negative_numbers = true)]
     pub(super) seed: Option<u64>,
     #[command(flatten)]
     pub(super) preprocess: PreprocessFlags,
@@ -260,10 +261,10 @@ pub(super) struct DataFlags {
 #[command(next_help_heading = "Data")]
 pub(super) struct SampleFlags {
     /// Score at most this many samples [default: all but those held out for the proof]
-    #[arg(long, value_name = "N", value_parser = values::at_least_one)]
+    #[arg(long, value_name = "N", value_parser = values::at_least_one, allow_negative_numbers = true)]
     pub(super) samples: Option<usize>,
     /// Samples per run of the model [default: by the size of a sample]
-    #[arg(long, value_name = "N", value_parser = values::at_least_one)]
+    #[arg(long, value_name = "N", value_parser = values::at_least_one, allow_negative_numbers = true)]
     pub(super) batch: Option<usize>,
 }
 
@@ -284,7 +285,7 @@ pub(super) struct PreprocessFlags {
     #[arg(long, value_name = "FILTER", value_parser = values::own::<Interpolation>)]
     pub(super) interpolation: Option<Interpolation>,
     /// Multiply pixels by this [default: 1/255 for bytes]
-    #[arg(long, value_name = "FACTOR")]
+    #[arg(long, value_name = "FACTOR", allow_negative_numbers = true)]
     pub(super) rescale: Option<f64>,
     /// Subtract this from scaled pixels: one number, or one for each channel (0.485,0.456,0.406)
     #[arg(
@@ -295,7 +296,12 @@ pub(super) struct PreprocessFlags {
     )]
     pub(super) mean: Option<Vec<f32>>,
     /// Then divide by this
-    #[arg(long, value_name = "S,...", value_delimiter = ',')]
+    #[arg(
+        long,
+        value_name = "S,...",
+        value_delimiter = ',',
+        allow_hyphen_values = true
+    )]
     pub(super) std: Option<Vec<f32>>,
     /// Layout of the model's input, where its shape does not tell: nchw or nhwc
     #[arg(long, value_name = "LAYOUT", value_parser = values::own::<Layout>)]
@@ -317,7 +323,7 @@ pub(super) struct EngineFlags {
     #[arg(long, value_name = "PROVIDER")]
     pub(super) provider: Option<ProviderChoice>,
     /// Threads that compute [default: one per core]
-    #[arg(long, value_name = "N", value_parser = values::at_least_one)]
+    #[arg(long, value_name = "N", value_parser = values::at_least_one, allow_negative_numbers = true)]
     pub(super) threads: Option<usize>,
     /// The ONNX Runtime library to use, instead of looking for one
     #[arg(long, value_name = "FILE")]

@@ -62,7 +62,7 @@ fn meant(input: &Path) -> Option<String> {
     let command = Cli::command();
     let names = command.get_subcommands().map(clap::Command::get_name);
     let (distance, name) = names.map(|name| (distance(word, name), name)).min()?;
-    (distance <= 2 && distance < word.len().min(name.len()))
+    ((1..=2).contains(&distance) && distance < word.len().min(name.len()))
         .then(|| format!("did you mean the command `onnx-prune {name}`?"))
 }
 
@@ -97,6 +97,8 @@ mod tests {
             ("gradiant", Some("gradient")),
             ("verfy", Some("verify")),
             ("runtimes", Some("runtime")),
+            // not mistyped at all
+            ("score", None),
             ("model.onnx", None),
             ("s", None),
             ("vgg", None),
