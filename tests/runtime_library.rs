@@ -25,7 +25,7 @@ fn other_library() -> Option<PathBuf> {
     files.find(|path| path.is_file())
 }
 
-// Too old a library is not tried: wheels before 1.20 hold no library of its own that one could load.
+// Too old a library is not tried: no version before 1.17 has a wheel for the Pythons of today.
 #[test]
 fn named_library_is_used_or_an_error() {
     let folder = tempfile::tempdir().unwrap();

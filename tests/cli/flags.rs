@@ -1,0 +1,302 @@
+//! Every flag, and the difference it makes.
+
+use std::{fs, os::unix::fs::symlink};
+
+use onnx_prune::{
+    engine::{runtime::PINNED, testing},
+    onnx::{Limits, Model},
+};
+use serde_json::{Value, json};
+
+use crate::support::{Bench, Engines, Run, clean, command, finish, run};
+
+/// One flag of one command.
+struct Case {
+    command: &'static str,
+    flag: &'static str,
+    /// What follows the command; `@name` is a file of the bench.
+    line: &'static str,
+    expected: Expected,
+}
+
+enum Expected {
+    /// This place of the JSON document holds this value.
+    Json(&'static str, Value),
+    /// The document's text there holds these words.
+    Words(&'static str, &'static str),
+    /// Exit code 2 and a message with these words.
+    Error(&'static str),
+    /// Whatever else shows that the flag was heard.
+    Seen(fn(&Bench, &Run) -> bool),
+}
+
+use Expected::{Error, Json, Seen, Words};
+
+const IN: &str = "@in.onnx @out.onnx --engine tract --json";
+
+#[rustfmt::skip]
+fn cases() -> Vec<Case> {
+    let case = |command, flag, line, expected| Case { command, flag, line, expected };
+    let mut cases = vec![
+        // the main job
+        case("", "--keep", "--keep 0.25", Json("/layers/0/kept", json!(4))),
+        case("", "--keep", "--keep 2", Json("/layers/0/kept", json!(2))),
+        case("", "--keep", "--keep features=0.5", Json("/layers/1/kept", json!(6))),
+        case("", "--keep", "--keep 0.5,fc1=2", Json("/layers/1/kept", json!(2))),
+        case("", "--keep", "--keep 0.5,fc1=1", Json("/layers/1/kept", json!(6))),
+        case("", "--keep", "--keep 17,fc1=2", Error("17 neurons cannot stay in a layer of 16")),
+        case("", "--keep", "--keep fc7=0.3", Error("no layer \"fc7\"; it has features, fc1")),
+        case("", "--keep", "--keep 1", Error("nothing to prune")),
+        case("", "--scope", "--scope global --keep 0.25", Seen(|_, run| kept(run) != [4, 2])),
+        case("", "--scope", "--scope local --keep 0.25", Seen(|_, run| kept(run) == [4, 2])),
+        case("", "--scope", "--scope both", Error("expected local or global")),
+        case("", "--force", "--force", Seen(|bench, _| bench.path("out.onnx").exists())),
+        case("", "--no-verify", "--no-verify", Json("/verification", Value::Null)),
+        case("", "--no-verify", "--no-verify", Seen(|bench, _| metadata(bench, "onnx_prune.verified").starts_with("no "))),
+        case("", "--require-both", "--require-both", Error("--require-both: only tract is there")),
+        // other commands' own
+        case("score", "--output", "@in.onnx --output @s.json", Seen(|bench, _| scores(bench) == 16)),
+        case("score", "--force", "@in.onnx --output @data.npy --force", Seen(|bench, _| bench.path("data.npy").metadata().unwrap().len() > 1000)),
+        case("score", "--force", "@in.onnx --output @data.npy", Error("exists; --force replaces it")),
+        case("gradient", "--of", "@in.onnx @out.onnx --of logits --json", Seen(|bench, _| operators(bench) == 0)),
+        case("gradient", "--of", "@in.onnx @out.onnx --of probabilities --json", Seen(|bench, _| operators(bench) > 0)),
+        case("gradient", "--force", "@in.onnx @data.npy", Error("exists; --force replaces it")),
+        case("gradient", "--force", "@in.onnx @data.npy --force --json", Json("/schema", json!("onnx-prune/gradient/v1"))),
+        case("verify", "--require-both", "@in.onnx @in.onnx --require-both", Error("--require-both")),
+        case("runtime", "--ort-lib", "--ort-lib /nonexistent/a.so --json", Json("/candidates/0/origin", json!("flag"))),
+        case("runtime check", "--ort-lib", "--ort-lib /nonexistent/a.so", Error("/nonexistent/a.so")),
+        case("runtime install", "--ort-lib", "--ort-lib /nonexistent/a.so", Error("has no effect")),
+    ];
+    for (command, files) in [("", IN), ("score", "@in.onnx --engine tract --json")] {
+        cases.extend(SCORES.into_iter().map(|(flag, line, expected)| {
+            case(command, flag, leak(format!("{files} {line}")), expected())
+        }));
+    }
+    for (command, files) in [
+        ("", "@in.onnx @out.onnx --json"),
+        ("score", "@in.onnx --json"),
+        ("verify", "@in.onnx @in.onnx --json"),
+    ] {
+        cases.extend(DATA.into_iter().map(|(flag, line, expected)| {
+            case(command, flag, leak(format!("{files} {line}")), expected())
+        }));
+    }
+    for (command, files) in [
+        ("", "@in.onnx @out.onnx --json"),
+        ("score", "@in.onnx --json"),
+        ("gradient", "@in.onnx @out.onnx --json"),
+        ("verify", "@in.onnx @in.onnx --json"),
+    ] {
+        let info = command == "" || command == "score";
+        cases.extend(ENGINE.into_iter().filter(|row| row.2 || info).map(|(flag, line, _, expected)| {
+            case(command, flag, leak(format!("{files} {line}")), expected())
+        }));
+    }
+    for (command, files) in RUNS {
+        cases.push(case(command, "--json", leak(format!("{files} --json")), Seen(|_, run| run.json().is_object())));
+        cases.push(case(command, "--quiet", leak(format!("{files} --quiet")), Seen(|_, run| run.stderr.is_empty() && !run.stdout.is_empty())));
+        cases.push(case(command, "--verbose", leak(format!("{files} --verbose")), Seen(|_, run| run.stderr.contains("done:"))));
+    }
+    for command in ["runtime", "runtime check", "runtime install"] {
+        cases.push(case(command, "--quiet", "--quiet", Error("has no effect")));
+        cases.push(case(command, "--verbose", "--verbose", Error("has no effect")));
+    }
+    // The main job's lines above say only what is special about them.
+    for case in &mut cases {
+        if case.command.is_empty() && !case.line.starts_with('@') {
+            case.line = leak(format!("{IN} {}", case.line));
+        }
+    }
+    cases
+}
+
+type Row = (&'static str, &'static str, fn() -> Expected);
+
+/// Commands with notes and stages, as short as they can be typed.
+const RUNS: [(&str, &str); 4] = [
+    ("", "@in.onnx @out.onnx"),
+    ("score", "@in.onnx"),
+    ("gradient", "@in.onnx @out.onnx"),
+    ("verify", "@in.onnx @in.onnx"),
+];
+
+#[rustfmt::skip]
+const SCORES: [Row; 15] = [
+    ("--criterion", "--criterion weight", || Json("/score/criterion", json!("weight"))),
+    ("--criterion", "--criterion best", || Error("none of lsa, weight")),
+    ("--norm", "--norm 2", || Json("/score/norm", json!("2"))),
+    ("--norm", "--norm max", || Json("/score/norm", json!("inf"))),
+    ("--over-classes", "--over-classes 1", || Json("/score/over_classes", json!("1"))),
+    ("--of", "--of logits", || Json("/score/of", json!("logits"))),
+    ("--of", "--of probabilities", || Json("/score/of", json!("probabilities"))),
+    ("--scale", "--scale std", || Json("/score/scale", json!("std"))),
+    ("--samples", "--data @data.npy --samples 8", || Json("/score/samples", json!(8))),
+    ("--samples", "--samples 0", || Error("must be at least 1")),
+    ("--samples", "--samples 8 --criterion weight", || Error("--samples: has no effect with --criterion weight")),
+    ("--seed", "--seed 7", || Json("/seed", json!(7))),
+    ("--batch", "--data @data.npy --batch 7", || Json("/score/samples", json!(24))),
+    ("--batch", "--batch 0", || Error("must be at least 1")),
+    ("--scale", "--scale huge", || Error("none of auto, none, std, range")),
+];
+
+#[rustfmt::skip]
+const DATA: [Row; 14] = [
+    ("--data", "--data @data.npy", || Words("/data/path", "data.npy")),
+    ("--seed", "--data @data.npy --seed 7", || Words("/data/path", "data.npy")),
+    ("--seed", "--seed x", || Error("invalid value 'x'")),
+    ("--preprocess", "--data @data.npy --preprocess mnist", || Words("/data/preprocess/source", "preset mnist")),
+    ("--preprocess", "--data @data.npy --preprocess imagenette", || Error("neither a file nor one of the presets")),
+    ("--resize", "--data @data.npy --resize 5 --crop 4", || Json("/data/preprocess/resize", json!("5"))),
+    ("--crop", "--data @data.npy --resize 5 --crop 4", || Json("/data/preprocess/crop", json!("4x4"))),
+    ("--interpolation", "--data @data.npy --interpolation box", || Json("/data/preprocess/interpolation", json!("box"))),
+    ("--rescale", "--data @data.npy --rescale 0.5", || Json("/data/preprocess/rescale", json!(0.5))),
+    ("--mean", "--data @data.npy --mean -0.25", || Json("/data/preprocess/mean", json!([-0.25]))),
+    ("--std", "--data @data.npy --std 0.25", || Json("/data/preprocess/std", json!([0.25]))),
+    ("--std", "--data @data.npy --std 0", || Error("0 is not a positive number")),
+    ("--layout", "--data @data.npy --layout nchw", || Json("/data/preprocess/layout", json!("nchw"))),
+    ("--channels", "--data @data.npy --channels grey", || Json("/data/preprocess/channels", json!("grey"))),
+];
+
+/// The third column: whether the row also holds for commands that do not report their engine.
+type EngineRow = (&'static str, &'static str, bool, fn() -> Expected);
+
+#[rustfmt::skip]
+const ENGINE: [EngineRow; 9] = [
+    ("--engine", "--engine tract", false, || Json("/engine/name", json!("tract"))),
+    ("--engine", "--engine ort", true, || Error("onnxruntime: no usable library found")),
+    ("--engine", "--engine torch", true, || Error("expected auto, tract or ort")),
+    ("--provider", "--provider cpu", false, || Json("/engine/provider", json!("cpu"))),
+    ("--provider", "--provider cuda", true, || Error("onnxruntime: no usable library found")),
+    ("--threads", "--threads 1", false, || Json("/engine/threads", json!(1))),
+    ("--threads", "--threads 0", true, || Error("must be at least 1")),
+    ("--ort-lib", "--ort-lib /nonexistent/libonnxruntime.so", true, || Error("/nonexistent/libonnxruntime.so")),
+    ("--ort-lib", "--ort-lib /nonexistent/libonnxruntime.so", false, || Error("named by --ort-lib")),
+];
+
+/// The pairs of command and flag that have a case here.
+pub(crate) fn tested() -> impl Iterator<Item = (String, String)> {
+    let elsewhere = [
+        ("runtime", "--json"),
+        ("runtime check", "--json"),
+        ("runtime install", "--json"),
+    ];
+    let cases = cases().into_iter().map(|case| (case.command, case.flag));
+    cases
+        .chain(elsewhere)
+        .map(|(command, flag)| (command.to_owned(), flag.to_owned()))
+}
+
+#[test]
+fn every_flag_makes_its_difference() {
+    let mut failures = Vec::new();
+    for case in cases() {
+        let bench = Bench::new();
+        if case.flag == "--force" && case.command.is_empty() {
+            bench.put("out.onnx", b"old");
+        }
+        let line = format!("{} {}", case.command, case.line);
+        let found = run(Engines::Tract, &bench.arguments(&line));
+        if !fits(&case, &bench, &found) {
+            failures.push(format!("onnx-prune {line}\n{found:#?}"));
+        }
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n\n"));
+}
+
+fn fits(case: &Case, bench: &Bench, found: &Run) -> bool {
+    if let Error(part) = &case.expected {
+        return found.code == Some(2) && found.stdout.is_empty() && found.stderr.contains(part);
+    }
+    if found.code != Some(0) {
+        return false;
+    }
+    match &case.expected {
+        Json(place, value) => found.json().pointer(place) == Some(value),
+        Words(place, words) => {
+            let json = found.json();
+            let text = json.pointer(place).and_then(Value::as_str);
+            text.is_some_and(|text| text.contains(words))
+        }
+        Error(_) => false,
+        Seen(check) => check(bench, found),
+    }
+}
+
+#[test]
+fn an_existing_output_is_kept_without_force() {
+    let bench = Bench::new();
+    bench.put("out.onnx", b"old");
+    let found = run(Engines::Tract, &bench.arguments(IN));
+    found.assert_error(IN, "exists; --force replaces it");
+    assert_eq!(fs::read(bench.path("out.onnx")).unwrap(), b"old");
+}
+
+#[test]
+fn runtime_commands_speak_json() {
+    let listed = run(Engines::Both, &["runtime", "--json"]);
+    listed.assert_done("runtime");
+    assert_eq!(
+        listed.json().pointer("/candidates/0/chosen"),
+        Some(&json!(true))
+    );
+    let checked = run(Engines::Both, &["runtime", "check", "--json"]);
+    checked.assert_done("runtime check");
+    assert_eq!(checked.json()["passed"], json!(true));
+}
+
+#[test]
+fn runtime_install_keeps_what_is_there() {
+    let home = Bench::new();
+    let library = testing::ort_library();
+    fs::create_dir(home.path("runtime")).unwrap();
+    let place = home.path("runtime").join(format!("onnxruntime-{PINNED}"));
+    symlink(library.parent().unwrap(), place).unwrap();
+    let mut install = command(Engines::Tract);
+    install.args(["runtime", "install", "--json"]);
+    install.env("ONNX_PRUNE_HOME", home.path(""));
+    let found = finish(&mut install);
+    found.assert_done("runtime install");
+    assert_eq!(found.json()["fetched"], json!(false));
+}
+
+#[test]
+fn runtime_install_without_python_says_how_to_do_it_by_hand() {
+    let home = Bench::new();
+    let mut install = command(Engines::Tract);
+    clean(&mut install, Engines::Tract);
+    install.args(["runtime", "install"]);
+    install.env("ONNX_PRUNE_HOME", home.path("home"));
+    finish(&mut install).assert_error("runtime install", "by hand: `pip download");
+}
+
+fn kept(run: &Run) -> Vec<u64> {
+    let json = run.json();
+    let layers = json["layers"].as_array().unwrap().iter();
+    layers
+        .map(|layer| layer["kept"].as_u64().unwrap())
+        .collect()
+}
+
+fn metadata(bench: &Bench, key: &str) -> String {
+    let model = Model::load(&bench.path("out.onnx"), &Limits::default()).unwrap();
+    model.proto.metadata(key).unwrap_or("(none)").to_owned()
+}
+
+/// Softmax and the like in the gradient graph.
+fn operators(bench: &Bench) -> usize {
+    let model = Model::load(&bench.path("out.onnx"), &Limits::default()).unwrap();
+    let nodes = model.proto.graph.unwrap().node;
+    nodes.iter().filter(|node| node.op() == "Softmax").count()
+}
+
+/// Number of scores of the first layer in the written file.
+fn scores(bench: &Bench) -> usize {
+    let text = fs::read_to_string(bench.path("s.json")).unwrap();
+    let json: Value = serde_json::from_str(&text).unwrap();
+    json["layers"][0]["values"].as_array().unwrap().len()
+}
+
+/// Lines are put together; the cases hold them for the whole test.
+fn leak(line: String) -> &'static str {
+    Box::leak(line.into_boxed_str())
+}
