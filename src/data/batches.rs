@@ -1,13 +1,13 @@
 //! Batches read ahead by one thread while the caller works on the last one.
+//!
+//! The channel holds nothing: the thread waits with a finished batch until the caller takes it, so that two
+//! batches exist at a time.
 
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::{Builder, JoinHandle};
 
 use super::dataset::{Batch, Dataset};
 use crate::error::{Error, Result};
-
-/// Batches that wait for the caller besides the one being read: more would only cost memory.
-const AHEAD: usize = 1;
 
 /// Iterator made by [`Dataset::batches`]. Ends after the first error.
 pub struct Batches {
@@ -22,7 +22,7 @@ impl Batches {
     pub(super) fn new(dataset: Dataset, indices: &[usize], batch: usize) -> Self {
         let batch = batch.max(1);
         let left = indices.len().div_ceil(batch);
-        let (sender, receiver) = sync_channel(AHEAD);
+        let (sender, receiver) = sync_channel(0);
         let (indices, source) = (indices.to_vec(), dataset.clone());
         let thread = Builder::new()
             .name("onnx-prune-data".to_owned())

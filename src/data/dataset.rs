@@ -47,6 +47,25 @@ impl DataOptions {
     }
 }
 
+impl DataOptions {
+    /// Refuses settings that would otherwise be ignored.
+    fn check(&self) -> Result<()> {
+        self.preprocess.check()?;
+        let asked = self.preprocess.layout;
+        let read = match self.input {
+            InputShape::Image { layout, .. } => Some(layout),
+            InputShape::Plain(_) => None,
+        };
+        if asked.is_none() || asked == read {
+            return Ok(());
+        }
+        Err(Error::Argument {
+            name: "--layout",
+            what: format!("does not go with the model's input {}", self.input),
+        })
+    }
+}
+
 /// Bounds on what a file may make this program allocate or unpack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DataLimits {
@@ -120,7 +139,7 @@ impl Dataset {
                 what: "must be at least 1".to_owned(),
             });
         }
-        options.preprocess.check()?;
+        options.check()?;
         let reader = readers::find(path)?;
         let opened = (reader.open)(path, options)?;
         Ok(Self::new(path, reader.kind, options.seed, opened))
@@ -128,7 +147,7 @@ impl Dataset {
 
     /// Synthetic samples in the shape of the model's input, `options.samples` of them or 256.
     pub fn synthetic(options: &DataOptions) -> Result<Self> {
-        options.preprocess.check()?;
+        options.check()?;
         let path = Path::new("synthetic noise");
         let total = options.samples.unwrap_or(noise::DEFAULT_SAMPLES).max(1);
         let (recipe, look) = synthetic_recipe(options).map_err(|problem| problem.at(path))?;

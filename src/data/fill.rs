@@ -29,6 +29,7 @@ pub(super) struct NumberFill {
     pub(super) axes: ImageAxes,
     pub(super) layout: Layout,
     pub(super) affines: Vec<Affine>,
+    pub(super) grey_first: bool,
     pub(super) reversed: bool,
 }
 
@@ -98,6 +99,7 @@ impl NumberFill {
         let channels = self.affines.len();
         let plane = self.axes.height * self.axes.width;
         let stored = self.axes.channels;
+        let grey = self.grey_first || channels == 1;
         let at = |pixel: usize, channel: usize| match self.axes.form {
             Form::Planar => values[channel * plane + pixel],
             Form::Interleaved | Form::Plane => values[pixel * stored + channel],
@@ -109,9 +111,9 @@ impl NumberFill {
                 channel
             };
             for pixel in 0..plane {
-                let value = match (stored, channels) {
-                    (1, _) => at(pixel, 0),
-                    (3, 1) => (0..3)
+                let value = match stored {
+                    1 => at(pixel, 0),
+                    3 if grey => (0..3)
                         .map(|c| at(pixel, c) * LUMA[c] as f32 / 65_536.0)
                         .sum(),
                     _ => at(pixel, wanted),

@@ -5,17 +5,15 @@
 //! folder is opened, so that a file that is no image shows before a long run starts.
 
 use std::fs::DirEntry;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
-use image::{ColorType, DynamicImage, ImageError, ImageReader, Limits};
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
-use super::dataset::{DataLimits, DataOptions};
+use super::dataset::DataOptions;
+use super::decode::Decoder;
 use super::geometry::Size;
-use super::pixels::Pixels;
-use super::problem::{Problem, Read, list_of_bad};
+use super::problem::{Read, list_of_bad};
 use super::readers::{Opened, Sample, Samples, magic};
 use super::recipe::Recipe;
 use super::split;
@@ -255,79 +253,6 @@ impl Samples for ImageFiles {
             hash.update(size.to_le_bytes());
         }
         Ok(())
-    }
-}
-
-/// Decodes one file within the limits.
-#[derive(Clone, Copy)]
-struct Decoder {
-    limits: DataLimits,
-}
-
-impl Decoder {
-    fn open(self, path: &Path) -> Read<ImageReader<std::io::BufReader<std::fs::File>>> {
-        let mut reader = ImageReader::open(path)?.with_guessed_format()?;
-        let mut limits = Limits::default();
-        limits.max_alloc = Some(self.limits.image_pixels.saturating_mul(4));
-        reader.limits(limits);
-        Ok(reader)
-    }
-
-    fn size(self, path: &Path) -> Read<Size> {
-        let (width, height) =
-            contained(|| self.open(path)?.into_dimensions().map_err(image_problem))?;
-        let pixels = u64::from(width) * u64::from(height);
-        if pixels == 0 {
-            return Err("has no pixels".into());
-        }
-        if pixels > self.limits.image_pixels {
-            return Err(format!(
-                "has {width} x {height} pixels, the limit is {} in all",
-                self.limits.image_pixels
-            )
-            .into());
-        }
-        Ok(Size {
-            height: height as usize,
-            width: width as usize,
-        })
-    }
-
-    fn decode(self, path: &Path) -> Read<Pixels> {
-        let size = self.size(path)?;
-        let decoded = contained(|| self.open(path)?.decode().map_err(image_problem))?;
-        let (channels, bytes) = match decoded.color() {
-            ColorType::L8 | ColorType::La8 | ColorType::L16 | ColorType::La16 => {
-                (1, decoded.into_luma8().into_raw())
-            }
-            _ => (3, colour(decoded)),
-        };
-        if bytes.len() != size.height * size.width * channels {
-            return Err("decodes to another size than its header says".into());
-        }
-        Ok(Pixels {
-            size,
-            channels,
-            bytes,
-        })
-    }
-}
-
-/// Alpha is dropped, as Pillow's `convert("RGB")` does.
-fn colour(decoded: DynamicImage) -> Vec<u8> {
-    decoded.into_rgb8().into_raw()
-}
-
-/// A decoder that panics on a broken file must not end the run.
-fn contained<T>(decode: impl FnOnce() -> Read<T>) -> Read<T> {
-    catch_unwind(AssertUnwindSafe(decode))
-        .unwrap_or_else(|_| Err("made the image decoder panic".into()))
-}
-
-fn image_problem(error: ImageError) -> Problem {
-    match error {
-        ImageError::IoError(source) => Problem::Io(source),
-        error => Problem::Content(error.to_string()),
     }
 }
 

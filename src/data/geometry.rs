@@ -191,6 +191,11 @@ impl Geometry {
         }
     }
 
+    /// Whether images come out as they go in.
+    pub(super) fn is_keep(&self) -> bool {
+        matches!(self.resize, Step::Keep) && self.crop.is_none()
+    }
+
     /// What `resize` and `crop` ask for. Where neither is given, images are scaled to cover the model's size and cut
     /// to it; `None` where a size is needed and neither the model nor the flags have one.
     pub(super) fn new(

@@ -14,6 +14,7 @@ mod array;
 mod batches;
 mod config;
 mod dataset;
+mod decode;
 mod fill;
 #[cfg(test)]
 mod fixtures;

@@ -5,7 +5,7 @@ use super::dataset::DataOptions;
 use super::fill::{NumberFill, PixelFill};
 use super::geometry::{Geometry, Resize, Size};
 use super::pixels::Channels;
-use super::preprocess::{FloatArrays, Preprocess};
+use super::preprocess::Preprocess;
 use super::problem::{Problem, Read};
 use super::readers::Sample;
 use super::shape::{Dims, ImageAxes, InputShape, Layout, Wanted, fits_plain, product};
@@ -110,11 +110,17 @@ impl Recipe {
             return Ok(None);
         }
         let preprocess = &options.preprocess;
+        if let Some(channels) = preprocess.channels {
+            let what = format!(
+                "{} channels are asked for, but it does not hold images",
+                channels.name()
+            );
+            return Err(what.into());
+        }
         let affine = affines(preprocess, 1, header.dtype)?[0];
         let shape = match wanted {
             [_] => product(header.sample_dims()).into_iter().collect(),
-            _ if wanted.len() == header.sample_dims().len() => header.sample_dims().to_vec(),
-            _ => without_ones(header.sample_dims(), wanted),
+            _ => batch_shape(header.sample_dims(), wanted),
         };
         let note = value_note(preprocess, header.dtype);
         Ok(Some(Self {
@@ -190,6 +196,12 @@ impl Recipe {
             InputShape::Plain(wanted) if wanted.len() == 1 => vec![size.height * size.width],
             InputShape::Plain(_) => vec![size.height, size.width],
         };
+        let resized = if geometry.is_keep() {
+            not_resized(preprocess)
+        } else {
+            "resized or cut; "
+        };
+        let note = format!("{resized}{}", value_note(preprocess, Dtype::U8));
         let fill = PixelFill {
             axes,
             geometry,
@@ -199,10 +211,6 @@ impl Recipe {
             grey_first: preprocess.channels == Some(Channels::Grey),
             reversed: preprocess.channels == Some(Channels::Bgr),
         };
-        let untouched =
-            axes.is_some_and(|axes| axes.height == size.height && axes.width == size.width);
-        let geometry = if untouched { "" } else { "resized; " };
-        let note = format!("{geometry}{}", value_note(preprocess, Dtype::U8));
         Ok(Self {
             shape,
             fill: Fill::Pixels(fill),
@@ -226,13 +234,17 @@ impl Recipe {
             axes,
             layout,
             affines: affines(preprocess, channels, dtype)?,
-            reversed: preprocess.channels == Some(Channels::Bgr)
-                && preprocess.float_arrays == FloatArrays::Normalised,
+            grey_first: preprocess.channels == Some(Channels::Grey),
+            reversed: preprocess.channels == Some(Channels::Bgr),
         };
         Ok(Self {
             shape: image_shape(channels, size, layout),
             fill: Fill::Numbers(fill),
-            note: value_note(preprocess, dtype),
+            note: format!(
+                "{}{}",
+                not_resized(preprocess),
+                value_note(preprocess, dtype)
+            ),
         })
     }
 
@@ -344,6 +356,14 @@ fn geometry(preprocess: &Preprocess, model: Option<Size>) -> Read<Geometry> {
     })
 }
 
+/// Said aloud where a resize or crop was asked for and is left out.
+fn not_resized(preprocess: &Preprocess) -> &'static str {
+    match (preprocess.resize, preprocess.crop) {
+        (None | Some(Resize::Never), None) => "",
+        _ => "of the model's size already, so neither resized nor cut; ",
+    }
+}
+
 fn image_shape(channels: usize, Size { height, width }: Size, layout: Layout) -> Vec<usize> {
     match layout {
         Layout::Nchw => vec![channels, height, width],
@@ -351,8 +371,14 @@ fn image_shape(channels: usize, Size { height, width }: Size, layout: Layout) ->
     }
 }
 
-/// `sample`'s real axes in the places of `wanted`'s, with the model's axes of size 1 kept.
-fn without_ones(sample: &[usize], wanted: &[Option<usize>]) -> Vec<usize> {
+/// The shape in the batch of a sample that fits `wanted`: its own where that is what the model declares, else its
+/// real axes in the places of the model's, whose axes of size 1 are kept.
+fn batch_shape(sample: &[usize], wanted: &[Option<usize>]) -> Vec<usize> {
+    let exact = sample.len() == wanted.len()
+        && (sample.iter().zip(wanted)).all(|(&dim, wanted)| wanted.is_none_or(|w| w == dim));
+    if exact {
+        return sample.to_vec();
+    }
     let mut real = sample.iter().copied().filter(|&dim| dim != 1);
     let place = |dim: &Option<usize>| {
         if *dim == Some(1) {

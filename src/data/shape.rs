@@ -60,8 +60,9 @@ pub enum InputShape {
 }
 
 impl InputShape {
-    /// Reads declared dimensions, batch axis first. Four of them are an image; without `layout` the channel axis is
-    /// the one of size 1, 3 or 4, the second axis if both or none are.
+    /// Reads declared dimensions, batch axis first. Four of them are an image; without `layout` (which is
+    /// [`Preprocess::layout`](super::Preprocess::layout)) the channel axis is the one of size 1, 3 or 4, the second axis
+    /// if both or none are.
     ///
     /// ```
     /// use onnx_prune::data::{InputShape, Layout};

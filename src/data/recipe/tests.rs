@@ -1,5 +1,5 @@
 use crate::data::fixtures::{failure, folder, npy, options, read_all};
-use crate::data::{Channels, DataOptions, Dataset, FloatArrays, Preprocess};
+use crate::data::{Channels, DataOptions, Dataset, Layout, Preprocess};
 
 fn read(file: Vec<u8>, options: &DataOptions) -> Vec<f32> {
     let folder = folder(&[("a.npy", file)]);
@@ -108,17 +108,61 @@ fn arrays_of_floats_take_the_models_layout() {
         read(file("1, 1, 1, 3", &[255, 0, 0]), &options(&[1, 1, 1])),
         [76.0]
     );
-    let mut blue_first = options(&[3, 2, 2]);
-    blue_first.preprocess.channels = Some(Channels::Bgr);
-    assert_eq!(
-        read(file("1, 3, 2, 2", &PLANAR), &blue_first),
-        floats(PLANAR)
+    // `--channels` is a flag, so it also holds for floats.
+    let with = |channels| {
+        let mut options = options(&[3, 2, 2]);
+        options.preprocess.channels = Some(channels);
+        read(file("1, 3, 2, 2", &PLANAR), &options)
+    };
+    assert_eq!(with(Channels::Rgb), floats(PLANAR));
+    assert_eq!(with(Channels::Bgr)[..4], [20.0, 40.0, 60.0, 80.0]);
+    // 0.299 * 1 + 0.587 * 10 + 0.114 * 20 = 8.4
+    assert_eq!(with(Channels::Grey)[..5], [8.0, 17.0, 25.0, 34.0, 8.0]);
+}
+
+#[test]
+fn axes_of_size_one_stand_where_the_model_wants_them() {
+    let cases: [(&str, &[usize], &[usize]); 4] = [
+        ("1, 2, 1", &[1, 2], &[1, 1, 2]),
+        ("1, 2, 1", &[2, 1], &[1, 2, 1]),
+        ("1, 2", &[1, 1, 2, 1], &[1, 1, 1, 2, 1]),
+        ("1, 1, 2", &[2], &[1, 2]),
+    ];
+    for (stored, dims, expected) in cases {
+        let folder = folder(&[("a.npy", npy("|u1", false, stored, &[1, 2]))]);
+        let batch = read_all(&folder.path().join("a.npy"), &options(dims)).unwrap();
+        assert_eq!(batch.shape, expected, "{stored}");
+    }
+}
+
+#[test]
+fn flags_that_do_not_go_with_the_model_are_refused_or_said_aloud() {
+    let vector = || npy("|u1", false, "1, 2", &[1, 2]);
+    let mut asked = options(&[2]);
+    asked.preprocess.channels = Some(Channels::Grey);
+    assert!(failure("a.npy", vector(), &asked).contains("grey channels are asked for"));
+    asked = options(&[2]);
+    asked.preprocess.layout = Some(Layout::Nchw);
+    assert!(failure("a.npy", vector(), &asked).contains("--layout"));
+    asked = options(&[3, 2, 2]);
+    asked.preprocess.layout = Some(Layout::Nhwc);
+    assert!(
+        failure("a.npy", vector(), &asked)
+            .contains("does not go with the model's input [N, 3, 2, 2]")
     );
-    blue_first.preprocess.float_arrays = FloatArrays::Normalised;
-    assert_eq!(
-        read(file("1, 3, 2, 2", &PLANAR), &blue_first)[..4],
-        [20.0, 40.0, 60.0, 80.0]
-    );
+    let mut sized = options(&[1, 1, 2]);
+    sized.preprocess = Preprocess::preset("imagenet-bicubic").unwrap();
+    sized.preprocess.mean = vec![];
+    sized.preprocess.std = vec![];
+    for descr in ["|u1", "|i1"] {
+        let folder = folder(&[("a.npy", npy(descr, false, "1, 1, 2", &[1, 2]))]);
+        let data = Dataset::open(&folder.path().join("a.npy"), &sized).unwrap();
+        assert!(
+            data.describe().contains("neither resized nor cut"),
+            "{}",
+            data.describe()
+        );
+    }
 }
 
 #[test]

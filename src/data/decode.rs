@@ -1,0 +1,209 @@
+//! One image file to pixels, within limits and without trust in the decoder.
+//!
+//! PNG, BMP, GIF, TIFF and lossless WebP give Pillow's bytes. JPEG differs from libjpeg-turbo, which Pillow uses, by
+//! up to 4 of 255 levels (0.4 on average) with subsampled colour; arrays of bytes are the exact way in.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+use image::{ColorType, DynamicImage, ImageError, ImageFormat, ImageReader, Limits};
+
+use super::dataset::DataLimits;
+use super::geometry::Size;
+use super::pixels::Pixels;
+use super::problem::{Problem, Read};
+
+/// Decodes one file within the limits.
+#[derive(Clone, Copy)]
+pub(super) struct Decoder {
+    pub(super) limits: DataLimits,
+}
+
+impl Decoder {
+    fn open(self, path: &Path) -> Read<ImageReader<std::io::BufReader<std::fs::File>>> {
+        let mut reader = ImageReader::open(path)?.with_guessed_format()?;
+        let mut limits = Limits::default();
+        limits.max_alloc = Some(self.limits.image_pixels.saturating_mul(4));
+        reader.limits(limits);
+        Ok(reader)
+    }
+
+    /// Height and width from the file's header.
+    pub(super) fn size(self, path: &Path) -> Read<Size> {
+        let (width, height) =
+            contained(|| self.open(path)?.into_dimensions().map_err(image_problem))?;
+        let pixels = u64::from(width) * u64::from(height);
+        if pixels == 0 {
+            return Err("has no pixels".into());
+        }
+        if pixels > self.limits.image_pixels {
+            return Err(format!(
+                "has {width} x {height} pixels, the limit is {} in all",
+                self.limits.image_pixels
+            )
+            .into());
+        }
+        Ok(Size {
+            height: height as usize,
+            width: width as usize,
+        })
+    }
+
+    /// Grey for files without colour, else red, green, blue.
+    pub(super) fn decode(self, path: &Path) -> Read<Pixels> {
+        let size = self.size(path)?;
+        if reader_format(path)? == Some(ImageFormat::Jpeg) {
+            check_jpeg_end(path)?;
+        }
+        let decoded = contained(|| self.open(path)?.decode().map_err(image_problem))?;
+        let (channels, bytes) = match decoded.color() {
+            ColorType::L8 | ColorType::La8 | ColorType::L16 | ColorType::La16 => {
+                (1, decoded.into_luma8().into_raw())
+            }
+            _ => (3, colour(decoded)),
+        };
+        if bytes.len() != size.height * size.width * channels {
+            return Err("decodes to another size than its header says".into());
+        }
+        Ok(Pixels {
+            size,
+            channels,
+            bytes,
+        })
+    }
+}
+
+fn reader_format(path: &Path) -> Read<Option<ImageFormat>> {
+    Ok(ImageReader::open(path)?.with_guessed_format()?.format())
+}
+
+/// Refuses a JPEG that breaks off. The decoder fills what is missing with grey and says nothing; Pillow refuses such
+/// files, even where only the end marker is missing.
+fn check_jpeg_end(path: &Path) -> Read<()> {
+    let file = std::fs::read(path)?;
+    if has_jpeg_end(&file) {
+        Ok(())
+    } else {
+        Err(Problem::Io(std::io::ErrorKind::UnexpectedEof.into()))
+    }
+}
+
+/// Walks the segments to the end marker; after it anything may follow. Segments carry their length, so that a
+/// thumbnail's end marker is not taken for the image's; in entropy-coded data 0xff is followed by 0 or a restart.
+fn has_jpeg_end(file: &[u8]) -> bool {
+    let mut at = 2;
+    loop {
+        let Some(found) = file
+            .get(at..)
+            .and_then(|rest| rest.iter().position(|&byte| byte == 0xff))
+        else {
+            return false;
+        };
+        at += found + 1;
+        match file.get(at) {
+            None => return false,
+            Some(0xd9) => return true,
+            // Fill bytes, stuffed zeros, restart markers and the other markers without a length.
+            Some(0xff) => {}
+            Some(0x00 | 0x01 | 0xd0..=0xd8) => at += 1,
+            Some(_) => match file.get(at + 1..at + 3) {
+                Some(&[high, low]) => at += 1 + usize::from(u16::from_be_bytes([high, low])).max(2),
+                _ => return false,
+            },
+        }
+    }
+}
+
+/// Alpha is dropped, as Pillow's `convert("RGB")` does.
+fn colour(decoded: DynamicImage) -> Vec<u8> {
+    decoded.into_rgb8().into_raw()
+}
+
+/// A decoder that panics on a broken file must not end the run.
+fn contained<T>(decode: impl FnOnce() -> Read<T>) -> Read<T> {
+    catch_unwind(AssertUnwindSafe(decode))
+        .unwrap_or_else(|_| Err("made the image decoder panic".into()))
+}
+
+fn image_problem(error: ImageError) -> Problem {
+    match error {
+        ImageError::IoError(source) => Problem::Io(source),
+        error => Problem::Content(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use image::RgbImage;
+
+    use super::*;
+    use crate::data::fixtures::folder;
+
+    /// Noise, so that no format can compress it to a header.
+    fn encoded(format: ImageFormat) -> Vec<u8> {
+        let mut state = 1_u32;
+        let image = RgbImage::from_fn(64, 48, |_, _| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            image::Rgb([(state >> 24) as u8, (state >> 16) as u8, (state >> 8) as u8])
+        });
+        let mut file = Cursor::new(vec![]);
+        image.write_to(&mut file, format).unwrap();
+        file.into_inner()
+    }
+
+    fn decode(name: &str, file: Vec<u8>) -> Read<Pixels> {
+        let folder = folder(&[(name, file)]);
+        let limits = DataLimits {
+            image_pixels: 1 << 16,
+            ..DataLimits::default()
+        };
+        Decoder { limits }.decode(&folder.path().join(name))
+    }
+
+    const FORMATS: [(&str, ImageFormat); 6] = [
+        ("a.png", ImageFormat::Png),
+        ("a.jpg", ImageFormat::Jpeg),
+        ("a.webp", ImageFormat::WebP),
+        ("a.bmp", ImageFormat::Bmp),
+        ("a.gif", ImageFormat::Gif),
+        ("a.tiff", ImageFormat::Tiff),
+    ];
+
+    #[test]
+    fn files_that_break_off_are_refused() {
+        for (name, format) in FORMATS {
+            let whole = encoded(format);
+            assert!(decode(name, whole.clone()).is_ok(), "{name}");
+            for share in [1, 5, 9] {
+                let part = whole[..whole.len() * share / 10].to_vec();
+                assert!(decode(name, part).is_err(), "{name} at {share} tenths");
+            }
+        }
+        let whole = encoded(ImageFormat::Jpeg);
+        assert!(decode("a.jpg", whole[..whole.len() - 1].to_vec()).is_err());
+        assert!(decode("a.jpg", [whole.as_slice(), b"trailing"].concat()).is_ok());
+    }
+
+    #[test]
+    fn changed_bytes_never_end_the_run() {
+        for (name, format) in FORMATS {
+            let whole = encoded(format);
+            let mut state = 7_u32;
+            for _ in 0..200 {
+                let mut changed = whole.clone();
+                for _ in 0..3 {
+                    state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                    // Half of the changes hit the first bytes, where the structure is.
+                    let range = if state & 1 == 0 { 64 } else { changed.len() };
+                    changed[(state >> 8) as usize % range] = (state >> 1) as u8;
+                }
+                if let Ok(pixels) = decode(name, changed) {
+                    let size = pixels.size.height * pixels.size.width;
+                    assert_eq!(pixels.bytes.len(), size * pixels.channels, "{name}");
+                }
+            }
+        }
+    }
+}
