@@ -1,50 +1,77 @@
-//! The weights that a sink multiplies each neuron by.
+//! The weights that a sink multiplies each neuron by, read in blocks: a layer of VGG16 has 411 MB.
 
 use super::{Request, cells::SinkView};
 use crate::{
     error::{Error, Result},
-    onnx::Tensor,
+    onnx::{Tensor, TensorProto, slice},
 };
 
-/// For each place of the sink's neuron axis, the absolute weights it is multiplied by.
+/// Values decoded at a time.
+const BLOCK: usize = 1 << 20;
+
+/// Weights of one sink, with the axis that counts the neurons.
+struct Outgoing<'a> {
+    tensor: &'a TensorProto,
+    axis: usize,
+    factor: f64,
+}
+
+/// Gives every absolute weight of a sink to `take`, with its place on the sink's neuron axis.
 ///
 /// # Errors
 /// [`Error::Unsupported`] where the sink is no dense layer with constant weights.
-pub(super) fn outgoing(request: Request<'_>, view: &SinkView) -> Result<Vec<Vec<f64>>> {
+pub(super) fn outgoing(
+    request: Request<'_>,
+    view: &SinkView,
+    mut take: impl FnMut(usize, f64),
+) -> Result<()> {
+    let Outgoing {
+        tensor,
+        axis,
+        factor,
+    } = find(request, view)?;
+    let sizes = tensor.dims.iter().map(|&size| usize::try_from(size));
+    let shape: Vec<usize> = sizes.map(Result::unwrap_or_default).collect();
+    let row: usize = shape[1..].iter().product();
+    let inner: usize = shape[axis + 1..].iter().product();
+    let rows: Vec<usize> = (0..shape[0]).collect();
+    for block in rows.chunks((BLOCK / row.max(1)).max(1)) {
+        let part = Tensor::from_proto(&slice::select(tensor, 0, block)?)?;
+        let before = block.first().map_or(0, |first| first * row);
+        for (index, value) in part.to_f32().iter().enumerate() {
+            let place = (before + index) / inner.max(1) % shape[axis];
+            take(place, f64::from(value.abs()) * factor);
+        }
+    }
+    Ok(())
+}
+
+fn find<'a>(request: Request<'a>, view: &SinkView) -> Result<Outgoing<'a>> {
     let (graph, id) = (request.graph, view.sink.at.node);
     let node = graph.node(id);
     let unsupported = |what: &str| Error::Unsupported {
         site: graph.site(id),
         what: what.to_owned(),
     };
-    let tensor = graph.constant_input(id, 1);
-    let tensor = tensor.ok_or_else(|| unsupported("has weights that are computed"))?;
-    let rank = tensor.shape().len();
+    let weight = graph.input(id, 1).and_then(|value| graph.constant(value));
+    let tensor = weight.ok_or_else(|| unsupported("has weights that are computed"))?;
     let axis = match node.op() {
         "Gemm" => usize::from(node.int("transB").unwrap_or(0) != 0),
-        "MatMul" => rank.saturating_sub(2),
+        "MatMul" => tensor.dims.len().saturating_sub(2),
         "Conv" => 1,
         _ => return Err(unsupported("has no weights that a criterion could read")),
     };
-    if tensor.shape().get(axis) != Some(&view.sink.map.len()) {
+    let width = tensor.dims.get(axis).map(|&size| usize::try_from(size));
+    if width != Some(Ok(view.sink.map.len())) {
         return Err(unsupported("has weights for another number of neurons"));
     }
-    let factor = match node.op() {
+    let alpha = match node.op() {
         "Gemm" => f64::from(node.float("alpha").unwrap_or(1.0)),
         _ => 1.0,
     };
-    Ok(columns(&tensor, axis, factor.abs()))
-}
-
-/// Absolute values by index on one axis, times `factor`.
-fn columns(tensor: &Tensor, axis: usize, factor: f64) -> Vec<Vec<f64>> {
-    let shape = tensor.shape();
-    let inner: usize = shape[axis + 1..].iter().product();
-    let mut columns =
-        vec![Vec::with_capacity(tensor.data().len() / shape[axis].max(1)); shape[axis]];
-    for (index, value) in tensor.to_f32().iter().enumerate() {
-        let place = index / inner.max(1) % shape[axis];
-        columns[place].push(f64::from(value.abs()) * factor);
-    }
-    columns
+    Ok(Outgoing {
+        tensor,
+        axis,
+        factor: alpha.abs(),
+    })
 }

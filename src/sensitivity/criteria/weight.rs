@@ -4,7 +4,12 @@ use super::{Entry, Measure, SAMPLES_ONLY, Uses};
 use crate::{
     error::Result,
     features::FeatureBatch,
-    sensitivity::{Norm, Request, cells::views, weights::outgoing},
+    sensitivity::{
+        Norm, Request,
+        cells::{LayerView, views},
+        norm::{power, root},
+        weights::outgoing,
+    },
 };
 
 pub(super) const ENTRY: Entry = Entry {
@@ -22,29 +27,47 @@ pub(super) const ENTRY: Entry = Entry {
 struct Weight(Vec<Vec<Vec<f64>>>);
 
 fn build(request: Request<'_>, norms: &[(Norm, Norm)]) -> Result<Box<dyn Measure>> {
-    let mut layers = Vec::new();
-    for layer in views(request.graph, request.head) {
-        let Some(width) = layer.sinks.first().map(|sink| sink.width) else {
-            continue;
-        };
-        let mut weights: Vec<Vec<f64>> = vec![Vec::new(); width];
-        for sink in &layer.sinks {
-            let columns = outgoing(request, sink)?;
-            for (&neuron, column) in sink.sink.map.iter().zip(columns) {
-                weights[neuron].extend(column);
-            }
-        }
-        layers.push(weights);
-    }
-    let scores = |norm: Norm| {
-        let layers = layers.iter();
-        let layers =
-            layers.map(|neurons| neurons.iter().map(|w| norm.of(w.iter().copied())).collect());
-        layers.collect()
+    let views: Vec<LayerView> = views(request.graph, request.head);
+    let one = |norm: Norm| -> Result<Vec<Vec<f64>>> {
+        let layers = views.iter();
+        layers
+            .map(|layer| layer_norms(request, layer, norm))
+            .collect()
     };
-    Ok(Box::new(Weight(
-        norms.iter().map(|&(_, q)| scores(q)).collect(),
-    )))
+    let scores = norms.iter().map(|&(_, q)| one(q));
+    Ok(Box::new(Weight(scores.collect::<Result<_>>()?)))
+}
+
+/// The norm of each neuron's weights at all sinks: the largest first, then the sum of powers of
+/// what the others are of it, so that no power over- or underflows.
+fn layer_norms(request: Request<'_>, layer: &LayerView, norm: Norm) -> Result<Vec<f64>> {
+    let width = layer.sinks.first().map_or(0, |sink| sink.width);
+    let mut largest = vec![0.0_f64; width];
+    for view in &layer.sinks {
+        let map = &view.sink.map;
+        outgoing(request, view, |place, weight| {
+            let neuron = map[place];
+            // A NaN stays, and is reported with its neuron when the plan is made.
+            if weight.is_nan() || weight > largest[neuron] {
+                largest[neuron] = weight;
+            }
+        })?;
+    }
+    let Norm::P(p) = norm else { return Ok(largest) };
+    let mut sums = vec![0.0_f64; width];
+    for view in &layer.sinks {
+        let map = &view.sink.map;
+        outgoing(request, view, |place, weight| {
+            let neuron = map[place];
+            if largest[neuron] > 0.0 {
+                sums[neuron] += power(weight / largest[neuron], p);
+            }
+        })?;
+    }
+    let neurons = largest.iter().zip(&sums);
+    Ok(neurons
+        .map(|(largest, &sum)| largest * root(sum, p))
+        .collect())
 }
 
 impl Measure for Weight {

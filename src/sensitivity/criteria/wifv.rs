@@ -34,12 +34,11 @@ struct Sink {
 fn build(request: Request<'_>, norms: &[(Norm, Norm)]) -> Result<Box<dyn Measure>> {
     let values = SinkValues::new(request)?;
     let sink = |view: &SinkView| {
-        let columns = outgoing(request, view)?.into_iter();
-        let energy = columns.map(|column| column.iter().map(|w| w * w).sum());
-        Ok(Sink {
-            energy: energy.collect(),
-            seen: None,
-        })
+        let mut energy = vec![0.0; view.sink.map.len()];
+        outgoing(request, view, |place, weight| {
+            energy[place] += weight * weight
+        })?;
+        Ok(Sink { energy, seen: None })
     };
     let layers = values.layers.iter();
     let layers = layers.map(|layer| layer.sinks.iter().map(sink).collect());
