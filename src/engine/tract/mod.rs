@@ -7,6 +7,7 @@
 
 mod guard;
 mod mend;
+mod pack;
 mod plan;
 mod reason;
 mod values;

@@ -10,6 +10,7 @@ use tract_onnx::prelude::{
 };
 
 use super::mend::mend;
+use super::pack::pack_weights;
 use super::reason::Reasons;
 use super::values;
 use crate::engine::Port;
@@ -108,10 +109,14 @@ fn translate(model: &ModelProto) -> Result<pb::ModelProto, prost::DecodeError> {
 fn optimise(parsed: &InferenceModel) -> TractResult<TypedModel> {
     let typed = parsed.clone().into_typed()?;
     let plain = typed.clone();
-    typed.into_optimized().or_else(|error| {
+    let optimised = typed.into_optimized().or_else(|error| {
         let mut plain = plain;
         // The first error is the one that tells: the second follows from what was left undone.
         plain.optimize().map_err(|_| error)?;
         Ok(plain)
+    });
+    optimised.and_then(|mut model| {
+        pack_weights(&mut model)?;
+        Ok(model)
     })
 }
