@@ -260,7 +260,7 @@ pub(super) struct DataFlags {
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Data")]
 pub(super) struct SampleFlags {
-    /// Score at most this many samples [default: all but those held out for the proof]
+    /// Score at most this many samples [default: 1000, or 32 of synthetic noise]
     #[arg(long, value_name = "N", value_parser = values::at_least_one, allow_negative_numbers = true)]
     pub(super) samples: Option<usize>,
     /// Samples per run of the model [default: by the size of a sample]

@@ -2,7 +2,7 @@
 
 use super::{
     Of, Request,
-    cells::{Cells, LayerView, SinkCells, views},
+    cells::{LayerView, SinkCells, views},
     forward::{self, Source, check_finite},
     target::{Kind, Target},
 };
