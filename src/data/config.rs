@@ -35,9 +35,15 @@ pub(super) fn beside(model: &Path) -> Result<Option<Preprocess>> {
     for folder in folder.map(Path::to_owned).into_iter().chain(parent) {
         for name in NAMES {
             let path = folder.join(name);
-            if path.is_file()
-                && let Some(found) = read_any(&path)?
-            {
+            if !path.is_file() {
+                continue;
+            }
+            let json = match load(&path) {
+                // Many programs call their settings so, and not all of them write JSON.
+                Err(Error::Data { .. }) if name == "config.json" => continue,
+                loaded => loaded?,
+            };
+            if let Some(found) = interpret(&path, &json)? {
                 return Ok(Some(found));
             }
         }
@@ -47,27 +53,27 @@ pub(super) fn beside(model: &Path) -> Result<Option<Preprocess>> {
 
 /// The configuration in a file the user named; it must speak of images.
 pub(super) fn read(path: &Path) -> Result<Preprocess> {
-    read_any(path)?.ok_or_else(|| Error::Data {
+    interpret(path, &load(path)?)?.ok_or_else(|| Error::Data {
         path: path.to_owned(),
         what: "says nothing about images: neither a Hugging Face image processor, a timm pretrained_cfg nor our own JSON".to_owned(),
     })
 }
 
-fn read_any(path: &Path) -> Result<Option<Preprocess>> {
+fn load(path: &Path) -> Result<Value> {
+    let refuse = |what: String| Error::Data {
+        path: path.to_owned(),
+        what,
+    };
     let size = path.metadata().map_err(Error::io(path))?.len();
     if size > MAX_BYTES {
-        return Err(Error::Data {
-            path: path.to_owned(),
-            what: format!("is {size} bytes long, no configuration is"),
-        });
+        return Err(refuse(format!("is {size} bytes long, no configuration is")));
     }
-    let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
-    let parsed = serde_json::from_str::<Value>(&text);
-    let json = parsed.map_err(|error| Error::Data {
-        path: path.to_owned(),
-        what: format!("is not JSON: {error}"),
-    })?;
-    let mut found = parse(&json).map_err(at(path))?;
+    let bytes = std::fs::read(path).map_err(Error::io(path))?;
+    serde_json::from_slice(&bytes).map_err(|error| refuse(format!("is not JSON: {error}")))
+}
+
+fn interpret(path: &Path, json: &Value) -> Result<Option<Preprocess>> {
+    let mut found = parse(json).map_err(at(path))?;
     if let Some(found) = &mut found {
         found.source = path.display().to_string();
         found.check()?;

@@ -146,6 +146,8 @@ fn the_nearest_file_that_speaks_of_images_wins() {
     // A language model's config says nothing about images.
     std::fs::write(inner.join("config.json"), r#"{"hidden_size": 3}"#).unwrap();
     assert_eq!(beside(&model).unwrap(), None);
+    std::fs::write(inner.join("config.json"), "# not JSON").unwrap();
+    assert_eq!(beside(&model).unwrap(), None);
     let mean = |mean: f32| {
         format!(r#"{{"image_processor_type": "ViTImageProcessor", "image_mean": [{mean}]}}"#)
     };
