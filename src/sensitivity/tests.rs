@@ -502,3 +502,39 @@ fn choices_that_would_be_ignored_are_refused() {
             .contains("lsa, weight")
     );
 }
+
+#[test]
+fn reports_name_the_choices_that_were_used_and_no_others() {
+    let (net, data) = by_hand();
+    let engine = &engines()[0];
+    let report = |criterion: &str| {
+        let found = scored(
+            &**engine,
+            &net.model(),
+            &options(criterion),
+            vec![data.clone()],
+        );
+        serde_json::to_string(&found.report).unwrap()
+    };
+    let cases = [
+        (
+            "lsa",
+            r#"{"criterion":"lsa","norm":"inf","over_classes":"inf","of":"probabilities","scale":"none","samples":2,"notes":[]}"#,
+        ),
+        (
+            "weight",
+            r#"{"criterion":"weight","over_classes":"inf","samples":0,"notes":[]}"#,
+        ),
+        (
+            "variance",
+            r#"{"criterion":"variance","samples":2,"notes":[]}"#,
+        ),
+        (
+            "random",
+            r#"{"criterion":"random","seed":0,"samples":0,"notes":[]}"#,
+        ),
+    ];
+    for (criterion, expected) in cases {
+        assert_eq!(report(criterion), expected);
+    }
+}
