@@ -49,9 +49,10 @@ pub(crate) fn main() -> ExitCode {
     };
     interrupt::watch();
     match run(&cli) {
-        _ if interrupt::seen() => failure::interrupted(),
+        // A run that was too far on to stop has done its work.
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::NotMet) => ExitCode::from(1),
+        Err(_) if interrupt::seen() => failure::interrupted(),
         Err(error) => failure::report(&error, cli.input()),
     }
 }
