@@ -259,9 +259,9 @@ mod tests {
             stopped_by: "it has no Gemm".to_owned(),
         }];
         insta::assert_snapshot!(pruned(&report), @r"
-                                 before    after
-        neurons of features       3,136      941  30.0 %
-        parameters            1,634,570  169,916  10.4 %
+                                before    after
+        neurons of features      3,136      941  30.0 %
+        parameters           1,634,570  169,916  10.4 %
 
         NOT verified on 16 samples; differences relative to the largest output
                                                        engine       max difference  allowed
