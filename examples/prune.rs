@@ -1,5 +1,7 @@
 //! Prunes a classifier from Rust: `cargo run --release --example prune -- IN OUT [DATA]`.
 
+use std::io::Write;
+
 use onnx_prune::{
     pipeline::{self, PruneOptions, Silent},
     prune::{Budget, Keep},
@@ -15,6 +17,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     options.source.data = arguments.next().map(Into::into);
     options.budget = Budget::uniform(Keep::Share(0.3));
     let found = pipeline::prune(&options, &Silent)?;
-    println!("{}", report::pruned(&found));
+    writeln!(std::io::stdout(), "{}", report::pruned(&found))?;
     Ok(())
 }

@@ -1,6 +1,11 @@
 //! The pruned model equals the original without the dropped neurons' contribution: heads by name,
 //! and random heads with random plans, in both engines.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a panic is the failure report of a test"
+)]
+
 use std::collections::BTreeMap;
 
 use onnx_prune::{

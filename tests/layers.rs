@@ -4,6 +4,11 @@
 //! the root of the crate (`crate::x`, `crate::{x, y}`, a chain of `super::` that leads there,
 //! `onnx_prune::x`) is looked up in the table of layers.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a panic is the failure report of a test"
+)]
+
 use std::{
     collections::BTreeMap,
     fs,

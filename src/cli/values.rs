@@ -74,9 +74,10 @@ mod tests {
 
     #[test]
     fn budgets_read_shares_counts_and_layers() {
+        type Layers = &'static [(&'static str, Keep)];
         struct Case {
             text: &'static str,
-            expected: Result<(Keep, &'static [(&'static str, Keep)]), &'static str>,
+            expected: Result<(Keep, Layers), &'static str>,
         }
         let (share, count, all) = (Keep::Share(0.3), Keep::Count(512), Keep::Share(1.0));
         let cases = [

@@ -101,7 +101,8 @@ mod tests {
     #[test]
     fn differences_are_relative_to_the_largest_value_of_the_output() {
         let names = ["y".to_owned()];
-        let cases: [(&[f32], &[f32], usize, f64, f64); 5] = [
+        type Case<'a> = (&'a [f32], &'a [f32], usize, f64, f64);
+        let cases: [Case<'_>; 5] = [
             (&[1.0, -4.0], &[1.0, -4.0], 2, 0.0, 0.0),
             (&[1.0, -4.0], &[1.5, -4.0], 2, 0.5, 0.125),
             // the second row is padding

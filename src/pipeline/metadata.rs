@@ -60,7 +60,7 @@ pub(super) fn write(model: &mut ModelProto, facts: &Facts<'_>) {
     set("engine", &setup.engine().info().to_string());
     set("verified", checked.as_deref().unwrap_or("no (--no-verify)"));
     model.set_metadata(KEEP, json(&keep));
-    model.set_metadata(PREPROCESS, &data.preprocess.to_json());
+    model.set_metadata(PREPROCESS, data.preprocess.to_json());
 }
 
 fn json(value: &impl serde::Serialize) -> String {

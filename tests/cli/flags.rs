@@ -87,7 +87,7 @@ fn cases() -> Vec<Case> {
         ("gradient", "@in.onnx @out.onnx --json"),
         ("verify", "@in.onnx @in.onnx --json"),
     ] {
-        let info = command == "" || command == "score";
+        let info = command.is_empty() || command == "score";
         cases.extend(ENGINE.into_iter().filter(|row| row.2 || info).map(|(flag, line, _, expected)| {
             case(command, flag, leak(format!("{files} {line}")), expected())
         }));

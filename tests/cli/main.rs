@@ -1,5 +1,10 @@
 //! The program as its users meet it: arguments in, streams, files and exit codes out.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a panic is the failure report of a test"
+)]
+
 mod bad_input;
 mod completeness;
 mod flags;
