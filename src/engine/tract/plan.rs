@@ -5,7 +5,7 @@ use std::sync::Arc;
 use prost::Message;
 use tract_onnx::pb;
 use tract_onnx::prelude::{
-    Framework, InferenceFact, InferenceModel, InferenceModelExt, IntoRunnable, TVec, TractResult,
+    Framework, InferenceFact, InferenceModel, InferenceModelExt, IntoRunnable, TVec, TractError,
     TypedModel, TypedRunnableModel,
 };
 
@@ -29,11 +29,14 @@ impl Plan {
         ports: &[Port],
         inputs: &[&Tensor],
     ) -> Result<Self, String> {
-        let reasons = Reasons::new(model);
-        let parsed = parse(model, ports, inputs)?;
-        let runnable = optimise(&parsed)
-            .and_then(IntoRunnable::into_runnable)
-            .map_err(|error| reasons.explain(&error))?;
+        let parsed = || parse(model, ports, inputs);
+        let reason = |error: TractError| Reasons::new(model).explain(&error);
+        let mut optimised = match parsed()?.into_optimized() {
+            Ok(optimised) => optimised,
+            Err(error) => optimise_plainly(parsed()?).ok_or_else(|| reason(error))?,
+        };
+        pack_weights(&mut optimised).map_err(reason)?;
+        let runnable = optimised.into_runnable().map_err(reason)?;
         let facts = inputs
             .iter()
             .map(|tensor| (tensor.dtype(), tensor.shape().to_vec()));
@@ -78,6 +81,7 @@ fn parse(model: &ModelProto, ports: &[Port], inputs: &[&Tensor]) -> Result<Infer
         .with_ignore_output_types(true)
         .model_for_proto_model(&proto)
         .map_err(|error| reasons.explain(&error))?;
+    drop(proto);
     let outlets = parsed.input_outlets().map(<[_]>::to_vec);
     let outlets = outlets.map_err(|error| reasons.explain(&error))?;
     for (at, outlet) in outlets.iter().enumerate() {
@@ -104,19 +108,12 @@ fn translate(model: &ModelProto) -> Result<pb::ModelProto, prost::DecodeError> {
     pb::ModelProto::decode(model.encode_to_vec().as_slice())
 }
 
-/// Optimises in full, or, where tract's simplification goes wrong, without it: slower, but it runs.
-/// (LeViT: "Pulling Downsample over Reshape / Invalid axis" in 0.23.9.)
-fn optimise(parsed: &InferenceModel) -> TractResult<TypedModel> {
-    let typed = parsed.clone().into_typed()?;
-    let plain = typed.clone();
-    let optimised = typed.into_optimized().or_else(|error| {
-        let mut plain = plain;
-        // The first error is the one that tells: the second follows from what was left undone.
-        plain.optimize().map_err(|_| error)?;
-        Ok(plain)
-    });
-    optimised.and_then(|mut model| {
-        pack_weights(&mut model)?;
-        Ok(model)
-    })
+/// Optimises without the simplification before it, for models on which that goes wrong: slower, but
+/// it runs. (LeViT: "Pulling Downsample over Reshape / Invalid axis" in 0.23.9.) The model is parsed
+/// again for it: keeping the first one would keep a second copy of the weights for every model.
+fn optimise_plainly(parsed: InferenceModel) -> Option<TypedModel> {
+    // Only the first error tells anything: this one would follow from what was left undone.
+    let mut typed = parsed.into_typed().ok()?;
+    typed.optimize().ok()?;
+    Some(typed)
 }
