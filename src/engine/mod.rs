@@ -1,6 +1,6 @@
 //! Runs ONNX graphs: one pair of traits, two engines behind it.
 //!
-//! [`tract`] is compiled in and always there; ONNX Runtime ([`ort`]) is a shared library that
+//! [`tract()`] is compiled in and always there; ONNX Runtime ([`ort()`]) is a shared library that
 //! [`runtime`] looks for and loads by its full path, never lazily. [`open`] chooses between them
 //! and says in words what it fell back to: an engine or provider that was asked for and cannot be
 //! had is an error, not a slower run.

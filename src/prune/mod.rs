@@ -2,7 +2,7 @@
 //!
 //! A *group* is a set of axes that can only be cut together: the rows of one layer's weights, the
 //! columns of the next one's, the BatchNorm between them. [`group`] follows an axis through the
-//! graph with one small rule per operator ([`rules`]); [`plan`] picks which neurons stay;
+//! graph with one small rule per operator (`rules`); [`plan`] picks which neurons stay;
 //! [`rewrite`] makes the smaller model; [`mask`] makes its oracle, the original with the dropped
 //! neurons' contribution set to zero.
 //!

@@ -1,6 +1,6 @@
 //! ONNX Runtime, from a shared library loaded by its full path.
 //!
-//! A process holds one library and one environment for its whole life ([`environment`]). The
+//! A process holds one library and one environment for its whole life (`environment`). The
 //! provider a caller asks for is the one that runs or there is an error: ONNX Runtime's own habit
 //! of quietly using the CPU instead is turned off.
 

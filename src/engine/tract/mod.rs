@@ -2,7 +2,7 @@
 //!
 //! tract compiles for concrete input shapes. A [`Session`] keeps the model's messages (weights are
 //! shared bytes, so that costs nothing) and compiles a plan when a set of input shapes is first
-//! seen; see [`plan`]. tract can panic on models it does not expect: [`guard`] turns that into an
+//! seen; see `plan`. tract can panic on models it does not expect: `guard` turns that into an
 //! error without a word on stderr.
 
 mod guard;
