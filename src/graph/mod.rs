@@ -8,6 +8,8 @@ mod extract;
 mod order;
 mod patch;
 mod shapes;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 

@@ -9,6 +9,8 @@
 
 mod find;
 mod scores;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeSet;
 
