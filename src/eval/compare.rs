@@ -20,7 +20,7 @@ pub struct Comparison {
     pub max_rel: f64,
 }
 
-/// Runs a model on each batch of named inputs.
+/// Runs a model on each batch of named inputs; also what the engine says of how it runs it.
 ///
 /// # Errors
 /// [`Error::Engine`] when the engine cannot load or run the model.
@@ -28,9 +28,11 @@ pub fn outputs(
     engine: &dyn Engine,
     model: &ModelProto,
     batches: &[Vec<(&str, &Tensor)>],
-) -> Result<Outputs> {
+) -> Result<(Outputs, Option<String>)> {
     let mut session = engine.load(model)?;
-    batches.iter().map(|inputs| session.run(inputs)).collect()
+    let outputs = batches.iter().map(|inputs| session.run(inputs));
+    let outputs = outputs.collect::<Result<_>>()?;
+    Ok((outputs, session.note().map(str::to_owned)))
 }
 
 /// The largest differences between two runs of the same outputs, `a` being the reference.

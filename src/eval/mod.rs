@@ -11,9 +11,7 @@ mod decisions;
 mod tests;
 mod top;
 mod verify;
-mod widen;
 
 pub use compare::{Comparison, Outputs, compare, outputs};
 pub use top::{Accuracy, Agreement, TopClasses, accuracy, agreement};
 pub use verify::{Case, Check, Scope, Skipped, Verification, verify};
-pub use widen::{half_type, widened};

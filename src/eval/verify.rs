@@ -1,14 +1,14 @@
 //! The proof: masked original against pruned model in every engine, and engine against engine.
 //!
 //! Where an engine cannot run the whole model, the heads are compared there alone, on features
-//! that another engine computed; a model in half precision may also be compared in single
-//! precision ([`super::widened`]). Both are said in the result.
+//! that another engine computed, and the result says so, as it does where an engine computes in
+//! another float type than the model's.
 
 use std::collections::BTreeSet;
 
 use serde::Serialize;
 
-use super::{Comparison, Outputs, compare, decisions::Decisions, half_type, outputs, widened};
+use super::{Comparison, Outputs, compare, decisions::Decisions, outputs};
 use crate::{
     engine::Engine,
     error::{Error, Result},
@@ -66,10 +66,10 @@ pub struct Check {
     pub engine: String,
     /// How much of the model ran there.
     pub scope: Scope,
-    /// Whether half-precision weights were widened to f32 for it.
-    pub widened: bool,
-    /// What kept the engine from running the model as it is.
+    /// What kept the engine from running the whole model.
     pub stopped_by: Option<String>,
+    /// What the engine says of how it ran the model, for example in another float type.
+    pub note: Option<String>,
     /// How far apart the two runs are.
     #[serde(flatten)]
     pub comparison: Comparison,
@@ -105,8 +105,8 @@ struct Run {
     masked: Outputs,
     pruned: Outputs,
     scope: Scope,
-    widened: bool,
     stopped_by: Option<String>,
+    note: Option<String>,
 }
 
 /// Compares the masked original with the pruned model in each engine, and the engines with each
@@ -127,14 +127,14 @@ pub fn verify(
     let (runs, skipped) = all_runs(case, &compared.values, engines, samples)?;
     let mut checks = Vec::new();
     for (engine, run) in &runs {
-        let bound = tolerance(case.pruned, run.widened);
+        let bound = tolerance(case.pruned);
         let (comparison, wrong_decisions) = compared.apart(&run.masked, &run.pruned, bound)?;
         checks.push(Check {
             what: "original without the dropped neurons = pruned".to_owned(),
             engine: engine.info().name.to_owned(),
             scope: run.scope,
-            widened: run.widened,
             stopped_by: run.stopped_by.clone(),
+            note: run.note.clone(),
             comparison,
             tolerance: bound,
             wrong_decisions,
@@ -159,15 +159,15 @@ fn between(
     (other_engine, other): &(&dyn Engine, Run),
     compared: &Compared,
 ) -> Result<Check> {
-    let bound = tolerance(case.pruned, run.widened && other.widened).max(ENGINES_TOLERANCE);
+    let bound = tolerance(case.pruned).max(ENGINES_TOLERANCE);
     let (comparison, wrong_decisions) = compared.apart(&run.pruned, &other.pruned, bound)?;
     let head = [run, other].iter().any(|run| run.scope == Scope::Head);
     Ok(Check {
         what: "pruned in one engine = pruned in the other".to_owned(),
         engine: format!("{} and {}", engine.info().name, other_engine.info().name),
         scope: if head { Scope::Head } else { Scope::Whole },
-        widened: run.widened || other.widened,
         stopped_by: None,
+        note: None,
         comparison,
         tolerance: bound,
         wrong_decisions,
@@ -175,12 +175,27 @@ fn between(
     })
 }
 
-fn tolerance(model: &ModelProto, widened: bool) -> f64 {
+fn tolerance(model: &ModelProto) -> f64 {
     match half_type(model) {
-        Some(DataType::Float16) if !widened => F16_TOLERANCE,
-        Some(_) if !widened => BF16_TOLERANCE,
-        _ => F32_TOLERANCE,
+        Some(DataType::Float16) => F16_TOLERANCE,
+        Some(_) => BF16_TOLERANCE,
+        None => F32_TOLERANCE,
     }
+}
+
+/// The half-precision type of a model's weights or Casts; bf16, the coarser, where it has both.
+fn half_type(model: &ModelProto) -> Option<DataType> {
+    let graphs = || model.graph.iter();
+    let weights = graphs().flat_map(|graph| &graph.initializer);
+    let casts = graphs().flat_map(|graph| &graph.node);
+    let casts = casts.filter_map(|node| i32::try_from(node.int("to")?).ok());
+    let types: Vec<DataType> = weights
+        .map(|tensor| tensor.data_type())
+        .chain(casts)
+        .filter_map(|number| DataType::try_from(number).ok())
+        .collect();
+    let halves = [DataType::Bfloat16, DataType::Float16];
+    halves.into_iter().find(|half| types.contains(half))
 }
 
 /// What is compared: every output that depends on the head, and the class scores.
@@ -301,7 +316,6 @@ fn stopper(error: &Error) -> String {
     }
 }
 
-/// The whole models, as they are or, if that fails and they are in half precision, widened.
 fn whole(
     case: Case<'_>,
     values: &[ValueId],
@@ -309,34 +323,19 @@ fn whole(
     samples: &[Samples],
 ) -> Result<Run> {
     let input = ModelInput::of(case.graph)?.name;
-    let run = |widen: bool| -> Result<(Outputs, Outputs)> {
-        let inputs = samples.iter().map(|batch| match widen {
-            true => batch.input.cast(DataType::Float),
-            false => Ok(batch.input.clone()),
-        });
-        let inputs: Vec<Tensor> = inputs.collect::<Result<_>>()?;
-        let batches: Vec<Vec<(&str, &Tensor)>> = inputs
-            .iter()
-            .map(|tensor| vec![(input.as_str(), tensor)])
-            .collect();
-        let one = |model: &ModelProto| {
-            let model = with_values(case, model, values)?;
-            let model = if widen { widened(&model)? } else { model };
-            outputs(engine, &model, &batches)
-        };
-        Ok((one(case.masked)?, one(case.pruned)?))
-    };
-    let (result, stopped_by) = match run(false) {
-        Err(error) if half_type(case.pruned).is_some() => (run(true), Some(stopper(&error))),
-        result => (result, None),
-    };
-    let (masked, pruned) = result?;
+    let batches: Vec<Vec<(&str, &Tensor)>> = samples
+        .iter()
+        .map(|batch| vec![(input.as_str(), &batch.input)])
+        .collect();
+    let one = |model: &ModelProto| outputs(engine, &with_values(case, model, values)?, &batches);
+    let (masked, note) = one(case.masked)?;
+    let (pruned, _) = one(case.pruned)?;
     Ok(Run {
         masked,
         pruned,
         scope: Scope::Whole,
-        widened: stopped_by.is_some(),
-        stopped_by,
+        stopped_by: None,
+        note,
     })
 }
 
@@ -391,11 +390,13 @@ fn head_alone(
         let head = graph::extract(&graph, &shapes, &inputs, &outputs_wanted)?;
         outputs(engine, &head, &batches)
     };
+    let (masked, note) = one(case.masked)?;
+    let (pruned, _) = one(case.pruned)?;
     Ok(Run {
-        masked: one(case.masked)?,
-        pruned: one(case.pruned)?,
+        masked,
+        pruned,
         scope: Scope::Head,
-        widened: false,
         stopped_by: Some(stopped_by),
+        note,
     })
 }

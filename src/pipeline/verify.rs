@@ -172,7 +172,7 @@ fn run(
         .iter()
         .map(|batch| vec![(name, &batch.input)])
         .collect();
-    eval::outputs(&*selected.engine, model, &batches)
+    Ok(eval::outputs(&*selected.engine, model, &batches)?.0)
 }
 
 fn compared(

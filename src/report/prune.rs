@@ -117,9 +117,7 @@ fn remarks(check: &Check) -> Vec<String> {
             count(check.wrong_decisions)
         ));
     }
-    if check.widened {
-        remarks.push("half-precision weights were widened to f32".to_owned());
-    }
+    remarks.extend(check.note.clone());
     remarks
 }
 
@@ -149,7 +147,7 @@ mod tests {
             what: "original without the dropped neurons = pruned".to_owned(),
             engine: engine.to_owned(),
             scope,
-            widened: false,
+            note: None,
             stopped_by: (scope == Scope::Head).then(|| "GridSample is unknown to it".to_owned()),
             comparison: Comparison {
                 max_abs: max_rel,
