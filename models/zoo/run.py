@@ -50,7 +50,7 @@ def proof(report, engine):
     text = f"{check['max_rel']:.0e}" if check["max_rel"] else "0"
     if check["scope"] == "head":
         text += " (head)"
-    if check.get("widened"):
+    if check.get("note"):
         text += " (as f32)"
     return text if check["passed"] else text + " FAILED"
 

@@ -69,6 +69,11 @@ impl Trunk {
         })
     }
 
+    /// What the engine says of how it runs the trunk, for example in another float type.
+    pub fn note(&self) -> Option<&str> {
+        self.session.as_ref().and_then(|session| session.note())
+    }
+
     /// Runs the trunk on one batch.
     ///
     /// # Errors

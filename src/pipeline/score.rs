@@ -108,10 +108,19 @@ pub(super) fn scores(
     let scored = if options.criterion.needs_samples() {
         watch.stage("scoring", Some(setup.scored.len() as u64));
         let mut trunk = Trunk::new(setup.engine(), &setup.graph, &setup.shapes, head)?;
+        if let Some(note) = trunk.note() {
+            watch.note(note);
+        }
         sensitivity::score(request, setup.features(&mut trunk, watch)?)?
     } else {
         sensitivity::score(request, std::iter::empty())?
     };
+    if scored.report.samples > 0 && !setup.has_data() {
+        watch.note(
+            "no --data: the scores come from synthetic noise, which shows less than real samples \
+             (a head of one linear layer, on logits, needs no data at all)",
+        );
+    }
     scored.report.notes.iter().for_each(|note| watch.note(note));
     Ok(scored)
 }

@@ -93,10 +93,6 @@ impl<'m> Setup<'m> {
             None => {
                 let scored = options.samples.unwrap_or(MOST_SYNTHETIC);
                 reading.samples = Some(scored.max(1).saturating_mul(5).div_ceil(4));
-                watch.note(
-                    "no --data: calibrating on synthetic noise, which shows less than real samples \
-                     (a head of one linear layer, on logits, needs no data at all)",
-                );
                 Dataset::synthetic(&reading)?
             }
         };
