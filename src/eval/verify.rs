@@ -19,9 +19,9 @@ use crate::{
 };
 
 /// Same network, same engine, another order of summation: f32 sums of up to 25,088 terms were seen
-/// up to 4e-7 apart over a zoo of 200 exports.
+/// up to 8e-7 apart over a zoo of 200 exports (docs/zoo.md).
 const F32_TOLERANCE: f64 = 1e-4;
-/// Two engines fuse and order the whole trunk differently; deep random networks were seen 2e-5
+/// Two engines fuse and order the whole trunk differently; deep random networks were seen 4e-5
 /// apart.
 const ENGINES_TOLERANCE: f64 = 1e-3;
 /// f16 rounds every layer's outputs to 11 bits; up to 6e-4 was seen, in sums of 512 terms.
