@@ -225,7 +225,8 @@ impl Compared {
             let dtype = shapes.dtype(id);
             dtype.is_none_or(|dtype| matches!(dtype, Float | Double | Float16 | Bfloat16))
         };
-        let outputs = graph.outputs().into_iter().filter(|id| live.contains(id));
+        let outputs = graph.outputs().into_iter();
+        let outputs = outputs.filter(|&id| live.contains(&id) && graph.is_tensor(id));
         let (mut values, decisions): (Vec<ValueId>, Vec<ValueId>) =
             outputs.partition(|&id| is_float(id));
         for id in [head.scores.value, head.scores.logits] {

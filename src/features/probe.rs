@@ -44,7 +44,8 @@ pub fn probe(
     let inputs: Vec<Tensor> = inputs.collect::<Result<_>>()?;
     let mut nodes = NODES;
     loop {
-        let values = near_outputs(graph, nodes);
+        let values = near_outputs(graph, nodes).into_iter();
+        let values: Vec<ValueId> = values.filter(|&id| graph.is_tensor(id)).collect();
         let model = graph::with_outputs(graph, shapes, &values);
         match run(engine, &model, &model_input.name, &inputs) {
             Ok(runs) => return Ok(learn(shapes, &values, &runs)),

@@ -15,7 +15,10 @@ use std::collections::HashMap;
 
 use crate::{
     error::{Error, Result, Site},
-    onnx::{GraphProto, ModelProto, NodeProto, Tensor, TensorData, TensorProto, slice},
+    onnx::{
+        GraphProto, ModelProto, NodeProto, Tensor, TensorData, TensorProto, proto::type_proto,
+        slice,
+    },
 };
 
 pub use extract::{extract, with_outputs};
@@ -257,6 +260,14 @@ impl<'m> Graph<'m> {
     pub fn is_output(&self, id: ValueId) -> bool {
         let name = self.name(id);
         self.proto.output.iter().any(|output| output.name() == name)
+    }
+
+    /// Whether a value is a tensor, as far as is declared: an output may be a sequence or a map.
+    pub fn is_tensor(&self, id: ValueId) -> bool {
+        let name = self.name(id);
+        let declared = self.proto.output.iter().find(|info| info.name() == name);
+        let kind = declared.and_then(|info| info.r#type.as_ref()?.value.as_ref());
+        kind.is_none_or(|kind| matches!(kind, type_proto::Value::TensorType(_)))
     }
 
     /// All nodes, each after the nodes whose values it reads.

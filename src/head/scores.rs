@@ -42,8 +42,9 @@ const PASSING: &[&str] = &[
     "Unsqueeze",
 ];
 
-/// Operators that turn scores into a decision; the scores are their first input.
-const DECISIONS: &[&str] = &["ArgMax", "TopK", "Hardmax"];
+/// Operators that turn scores into a decision, or into a map by class name (scikit-learn's exports);
+/// the scores are their first input.
+const DECISIONS: &[&str] = &["ArgMax", "TopK", "Hardmax", "ZipMap"];
 
 /// Quantized operators: a model is pruned first and quantized then.
 const QUANTIZED: &[&str] = &[

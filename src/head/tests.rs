@@ -104,6 +104,16 @@ fn endings_are_recognised_and_decisions_stepped_over() {
             Ending::Logits,
         ),
         (
+            vec![
+                node("Softmax", &["y"], "p"),
+                node("ZipMap", &["p"], "k").with_domain("ai.onnx.ml"),
+            ],
+            "k",
+            "p",
+            "y",
+            Ending::Softmax,
+        ),
+        (
             vec![node("Softmax", &["y"], "p"), node("ArgMax", &["p"], "k")],
             "k",
             "p",
