@@ -11,7 +11,7 @@ mod shapes;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use crate::{
     error::{Error, Result, Site},
@@ -298,6 +298,34 @@ impl<'m> Graph<'m> {
     pub fn constant_input(&self, node: NodeId, index: usize) -> Option<Tensor> {
         let value = self.input(node, index)?;
         Tensor::from_proto(self.constant(value)?).ok()
+    }
+
+    /// All nodes that a value depends on.
+    pub fn ancestors(&self, value: ValueId) -> BTreeSet<NodeId> {
+        let mut found = BTreeSet::new();
+        let mut open = vec![value];
+        while let Some(value) = open.pop() {
+            if let Some(node) = self.producer(value)
+                && found.insert(node)
+            {
+                let count = self.node(node).input.len();
+                open.extend((0..count).filter_map(|input| self.input(node, input)));
+            }
+        }
+        found
+    }
+
+    /// Whether a value is the same for every sample: a constant, or computed from constants only.
+    pub fn is_fixed(&self, value: ValueId) -> bool {
+        if self.constant(value).is_some() {
+            return true;
+        }
+        let Some(node) = self.producer(value) else {
+            return false;
+        };
+        let count = self.node(node).input.len();
+        let mut inputs = (0..count).filter_map(|input| self.input(node, input));
+        inputs.all(|input| self.is_fixed(input))
     }
 
     /// Where a node is, for error messages.

@@ -28,7 +28,7 @@ pub fn find(graph: &Graph<'_>, shapes: &Shapes) -> Result<Head> {
     }
     let ancestors: Vec<BTreeSet<NodeId>> = candidates
         .iter()
-        .map(|scores| ancestors(graph, scores.value))
+        .map(|scores| graph.ancestors(scores.value))
         .collect();
     let Some(best) = last_candidate(&candidates, &ancestors) else {
         return Err(Error::NoHead { tried });
@@ -75,21 +75,6 @@ fn other_outputs(graph: &Graph<'_>, candidates: &[ClassScores], best: usize) -> 
             format!("output {name:?} has scores of its own; only those of {chosen:?} are looked at")
         })
         .collect()
-}
-
-/// All nodes that a value depends on.
-fn ancestors(graph: &Graph<'_>, value: ValueId) -> BTreeSet<NodeId> {
-    let mut found = BTreeSet::new();
-    let mut open = vec![value];
-    while let Some(value) = open.pop() {
-        if let Some(node) = graph.producer(value)
-            && found.insert(node)
-        {
-            let count = graph.node(node).input.len();
-            open.extend((0..count).filter_map(|input| graph.input(node, input)));
-        }
-    }
-    found
 }
 
 struct Finder<'a> {
@@ -274,7 +259,7 @@ impl Finder<'_> {
                     continue;
                 };
                 let from_head = graph.producer(value).is_some_and(|p| nodes.contains(&p));
-                let known = from_head || features.contains(&value) || is_fixed(graph, value);
+                let known = from_head || features.contains(&value) || graph.is_fixed(value);
                 if !known {
                     features.push(value);
                 }
@@ -290,19 +275,6 @@ impl Finder<'_> {
 fn is_vector(dims: &[Dim]) -> bool {
     let others = dims.iter().skip(1);
     others.filter(|dim| **dim != Dim::Fixed(1)).count() <= 1 && dims.len() > 1
-}
-
-/// Whether a value is the same for every sample: a constant, or computed from constants only.
-fn is_fixed(graph: &Graph<'_>, value: ValueId) -> bool {
-    if graph.constant(value).is_some() {
-        return true;
-    }
-    let Some(node) = graph.producer(value) else {
-        return false;
-    };
-    let count = graph.node(node).input.len();
-    let mut inputs = (0..count).filter_map(|input| graph.input(node, input));
-    inputs.all(|input| is_fixed(graph, input))
 }
 
 fn numbered(name: &str, number: usize) -> String {

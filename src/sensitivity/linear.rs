@@ -48,7 +48,7 @@ pub(super) fn is_linear(graph: &Graph<'_>, head: &Head) -> bool {
     let mut live: BTreeSet<ValueId> = BTreeSet::new();
     let sinks = head.layers.iter().flat_map(|layer| &layer.group.sinks);
     let sinks: BTreeSet<NodeId> = sinks.map(|sink| sink.at.node).collect();
-    let behind = before(graph, head.scores.logits);
+    let behind = graph.ancestors(head.scores.logits);
     for &node in graph.order().iter().filter(|node| behind.contains(node)) {
         let inputs = 0..graph.node(node).input.len();
         let is_live = |input| {
@@ -61,7 +61,7 @@ pub(super) fn is_linear(graph: &Graph<'_>, head: &Head) -> bool {
             continue;
         }
         let constant = |input| match graph.input(node, input) {
-            Some(id) => is_fixed(graph, id),
+            Some(id) => graph.is_fixed(id),
             None => true,
         };
         let op_type = graph.node(node).op();
@@ -76,32 +76,6 @@ pub(super) fn is_linear(graph: &Graph<'_>, head: &Head) -> bool {
         live.extend(outputs.filter_map(|output| graph.output(node, output)));
     }
     true
-}
-
-/// All nodes that a value depends on.
-fn before(graph: &Graph<'_>, value: ValueId) -> BTreeSet<NodeId> {
-    let mut found = BTreeSet::new();
-    let mut open = vec![value];
-    while let Some(value) = open.pop() {
-        if let Some(node) = graph.producer(value)
-            && found.insert(node)
-        {
-            let inputs = 0..graph.node(node).input.len();
-            open.extend(inputs.filter_map(|input| graph.input(node, input)));
-        }
-    }
-    found
-}
-
-/// Whether a value is computed from constants only.
-fn is_fixed(graph: &Graph<'_>, value: ValueId) -> bool {
-    if graph.constant(value).is_some() {
-        return true;
-    }
-    graph.producer(value).is_some_and(|node| {
-        let mut inputs = (0..graph.node(node).input.len()).filter_map(|i| graph.input(node, i));
-        inputs.all(|input| is_fixed(graph, input))
-    })
 }
 
 /// Features that are zero, one sample or the model's fixed batch; nothing where their shapes are
