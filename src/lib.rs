@@ -32,26 +32,29 @@
 //! | row | modules |
 //! |---|---|
 //! | 0 | [`error`] |
-//! | 1 | [`onnx`], [`data`] |
+//! | 1 | [`onnx`], [`data`], [`algebra`] |
 //! | 2 | [`graph`], [`engine`] |
 //! | 3 | [`grad`], [`prune`] |
 //! | 4 | [`head`] |
 //! | 5 | [`features`] |
-//! | 6 | [`sensitivity`], [`eval`] |
+//! | 6 | [`sensitivity`], [`eval`], [`repair`], [`finetune`] |
 //! | 7 | [`pipeline`] |
 //! | 8 | [`report`] |
 
+pub mod algebra;
 pub mod data;
 pub mod engine;
 pub mod error;
 pub mod eval;
 pub mod features;
+pub mod finetune;
 pub mod grad;
 pub mod graph;
 pub mod head;
 pub mod onnx;
 pub mod pipeline;
 pub mod prune;
+pub mod repair;
 pub mod report;
 pub mod sensitivity;
 

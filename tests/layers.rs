@@ -18,12 +18,12 @@ use std::{
 /// A module may name modules of rows above its own line in this table, and itself.
 const LAYERS: &[&[&str]] = &[
     &["error"],
-    &["onnx", "data"],
+    &["onnx", "data", "algebra"],
     &["graph", "engine"],
     &["grad", "prune"],
     &["head"],
     &["features"],
-    &["sensitivity", "eval"],
+    &["sensitivity", "eval", "repair", "finetune"],
     &["pipeline"],
     &["report"],
     &["cli"],

@@ -1,0 +1,1 @@
+//! Dense linear algebra in f64: sums of products that merge, Cholesky factors and solves.

@@ -1,0 +1,1 @@
+//! Gives back what a cut took: the kept neurons take over what the dropped ones contributed.
