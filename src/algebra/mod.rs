@@ -1,1 +1,15 @@
-//! Dense linear algebra in f64: sums of products that merge, Cholesky factors and solves.
+//! Dense linear algebra on covariances, in f64: sums over samples, products, Cholesky.
+//!
+//! Everything works in blocks of a fixed size, and each block of a result is computed by one task:
+//! results do not depend on the number of threads. What is passed in and out are
+//! [`ndarray::Array2`]s in row-major order. Nothing here knows of models or layers.
+
+mod cholesky;
+mod covariance;
+mod product;
+#[cfg(test)]
+pub(crate) mod testing;
+
+pub use cholesky::{Cholesky, NotPositiveDefinite};
+pub use covariance::{Covariance, CrossCovariance};
+pub use product::{add_gram, part, part_mut, product, symmetrise};
