@@ -44,4 +44,4 @@ pub use preprocess::{FloatArrays, Overrides, Preprocess};
 pub use presets::names as preset_names;
 pub use resize::Interpolation;
 pub use shape::{InputShape, Layout};
-pub use split::split;
+pub use split::{shuffled, split};

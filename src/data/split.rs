@@ -38,8 +38,8 @@ pub(super) fn sample(len: usize, wanted: Option<usize>, seed: u64) -> Vec<usize>
     }
 }
 
-/// Fisher-Yates from the end.
-fn shuffled(len: usize, seed: u64) -> Vec<usize> {
+/// `0..len` in a random order (Fisher-Yates from the end).
+pub fn shuffled(len: usize, seed: u64) -> Vec<usize> {
     let mut random = ChaCha12Rng::seed_from_u64(seed);
     let mut indices: Vec<usize> = (0..len).collect();
     for last in (1..len).rev() {

@@ -3,15 +3,21 @@
 //! The proof ([`verify`]) runs the user's own model: the original with the dropped neurons'
 //! contribution set to zero must give the same outputs as the pruned model, in every engine, and
 //! the pruned model the same outputs in all of them. Nothing here decides what happens to the
-//! output file; that is the pipeline's part.
+//! output file; that is the pipeline's part. [`latency`] measures models against each other.
 
 mod compare;
 mod decisions;
+mod latency;
+mod statistics;
 #[cfg(test)]
 mod tests;
 mod top;
 mod verify;
 
 pub use compare::{Comparison, Outputs, compare, outputs};
+pub use latency::{
+    Clock, Effort, Latencies, Latency, Ratio, Schedule, Subject, WallClock, latency,
+};
+pub use statistics::{CONFIDENCE, FEWEST, Interval, Summary, median, median_interval};
 pub use top::{Accuracy, Agreement, TopClasses, accuracy, agreement};
 pub use verify::{Case, Check, Scope, Skipped, Verification, verify};
