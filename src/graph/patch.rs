@@ -15,6 +15,7 @@ use crate::{
 #[derive(Debug, Default)]
 pub struct Patch {
     redirected: BTreeMap<Use, String>,
+    renamed: BTreeMap<(NodeId, usize), String>,
     initializers: BTreeMap<String, TensorProto>,
     attributes: BTreeMap<(NodeId, String), AttributeProto>,
     inserted: Vec<NodeProto>,
@@ -23,9 +24,15 @@ pub struct Patch {
 }
 
 impl Patch {
-    /// Makes one reading of a value read another value.
+    /// Makes one reading of a value read another value; an input that is left out appears.
     pub fn redirect(&mut self, reading: Use, value: impl Into<String>) {
         self.redirected.insert(reading, value.into());
+    }
+
+    /// Gives the `output`-th output of a node another name, so that an inserted node can make the
+    /// value of the old one.
+    pub fn rename_output(&mut self, node: NodeId, output: usize, name: impl Into<String>) {
+        self.renamed.insert((node, output), name.into());
     }
 
     /// Sets an initializer, new or in place of the one of this name.
@@ -71,6 +78,7 @@ impl Patch {
     /// [`Error::Invalid`] when the edits do not fit together.
     pub fn apply(self, graph: &Graph<'_>) -> Result<ModelProto> {
         let mut model = graph.model().clone();
+        let is_old = model.ir_version.is_some_and(|version| version < 4);
         let proto = model.graph.as_mut().ok_or_else(|| Error::Invalid {
             site: Site::value("graph"),
             what: "the model has no graph".to_owned(),
@@ -81,16 +89,24 @@ impl Patch {
             .iter()
             .map(|&id| graph.name(id).to_owned())
             .collect();
-        self.edit(proto);
+        self.edit(proto, is_old);
         proto.value_info.retain(|info| !stale.contains(info.name()));
         remove_orphans(proto, &read_before);
         Graph::new(&model)?;
         Ok(model)
     }
 
-    fn edit(self, proto: &mut GraphProto) {
+    /// Graphs of IR version 3 and older, `is_old`, declare each initializer as an input too.
+    fn edit(self, proto: &mut GraphProto, is_old: bool) {
         for (reading, name) in self.redirected {
-            proto.node[reading.node.0].input[reading.input] = name;
+            let inputs = &mut proto.node[reading.node.0].input;
+            if inputs.len() <= reading.input {
+                inputs.resize(reading.input + 1, String::new());
+            }
+            inputs[reading.input] = name;
+        }
+        for ((node, output), name) in self.renamed {
+            proto.node[node.0].output[output] = name;
         }
         for ((node, name), attribute) in self.attributes {
             let attributes = &mut proto.node[node.0].attribute;
@@ -102,13 +118,15 @@ impl Patch {
         let mut new = self.initializers;
         for tensor in &mut proto.initializer {
             if let Some(replacement) = new.remove(tensor.name()) {
-                // Graphs of IR version 3 declare each initializer as an input too.
                 let input = proto.input.iter_mut().find(|i| i.name() == tensor.name());
                 if let Some(input) = input {
                     *input = declaration(&replacement);
                 }
                 *tensor = replacement;
             }
+        }
+        if is_old {
+            proto.input.extend(new.values().map(declaration));
         }
         proto.initializer.extend(new.into_values());
         for node in self.inserted {
