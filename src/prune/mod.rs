@@ -4,10 +4,12 @@
 //! columns of the next one's, the BatchNorm between them. [`group`] follows an axis through the
 //! graph with one small rule per operator (`rules`); [`plan`] picks which neurons stay;
 //! [`rewrite`] makes the smaller model; [`mask`] makes its oracle, the original with the dropped
-//! neurons' contribution set to zero.
+//! neurons' contribution set to zero; [`dense`] gives every sink a weight and a bias that can be
+//! replaced.
 //!
 //! This module computes no scores and knows no engine.
 
+pub mod dense;
 pub mod group;
 pub mod mask;
 pub mod plan;

@@ -115,7 +115,7 @@ fn cut_constant(
 }
 
 /// Whether a value is an initializer that only one input reads: it may change in place.
-fn is_own_initializer(graph: &Graph<'_>, value: ValueId) -> bool {
+pub(super) fn is_own_initializer(graph: &Graph<'_>, value: ValueId) -> bool {
     let name = graph.name(value);
     graph.producer(value).is_none()
         && graph.uses(value).len() == 1
