@@ -9,7 +9,7 @@ use crate::{
     sensitivity::ScoreReport,
 };
 
-use super::{common::DataReport, setup::Setup};
+use super::{parts::DataReport, setup::Setup};
 
 /// Key under which preprocessing is kept; a later run reads it.
 pub(super) const PREPROCESS: &str = "onnx_prune.preprocess";

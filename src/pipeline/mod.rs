@@ -6,9 +6,9 @@
 //!
 //! A proof that fails is a result (`passed` is false, and there is no output file), not an error.
 
-mod common;
 mod gradient;
 mod metadata;
+mod parts;
 mod prune;
 mod repeat;
 mod score;
@@ -16,8 +16,8 @@ mod setup;
 mod verify;
 mod watch;
 
-pub use common::{DataReport, FileReport, HeadReport, LayerReport};
 pub use gradient::{GradientOptions, GradientReport, gradient};
+pub use parts::{DataReport, FileReport, HeadReport, LayerReport};
 pub use prune::{PruneOptions, PruneReport, Verify, prune};
 pub use score::{ScoreReport, ScoreRunOptions, score};
 pub use setup::SourceOptions;

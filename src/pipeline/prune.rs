@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::{
-    common::{DataReport, FileReport, HeadReport, LayerReport},
     metadata::{self, Facts},
+    parts::{DataReport, FileReport, HeadReport, LayerReport},
     score,
     setup::{self, Setup, SourceOptions},
     watch::Watch,

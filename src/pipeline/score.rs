@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::{
-    common::{DataReport, HeadReport},
+    parts::{DataReport, HeadReport},
     setup::{self, Setup, SourceOptions},
     watch::Watch,
 };

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::{
-    common::DataReport,
+    parts::DataReport,
     prune::whole,
     repeat,
     setup::{self, Setup, SourceOptions},
