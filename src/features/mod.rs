@@ -1,19 +1,29 @@
-//! The trunk run over samples: what enters the head, batch by batch.
+//! The trunk run over samples, once: what enters the head.
 //!
 //! [`probe`] asks one small run for the shapes that the file does not declare; [`ModelInput`] turns
 //! samples into what the model's input takes; [`Trunk`] computes the features of a batch.
+//! [`extract()`] runs it over the samples that a [`Cache`] does not hold yet, and gives a
+//! [`FeatureSet`], which everything that scores, solves or trains reads from.
 //!
 //! A model whose batch size is fixed gets its last, short batch filled up with copies of the last
 //! sample. The copies stay in every tensor behind it, since constants inside the model may name the
 //! batch size: [`FeatureBatch::samples`] says how many leading samples are real, and whoever reads
 //! the tensors looks at no others.
 
+mod cache;
+mod extract;
 mod input;
+mod layout;
 mod probe;
+mod rows;
+mod set;
 #[cfg(test)]
 pub(crate) mod testing;
 mod trunk;
 
+pub use cache::{Cache, CacheChoice};
+pub use extract::{Event, Extraction, Listener, extract};
 pub use input::{ModelInput, Samples};
 pub use probe::probe;
+pub use set::FeatureSet;
 pub use trunk::{FeatureBatch, Trunk};

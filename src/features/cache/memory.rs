@@ -1,0 +1,126 @@
+//! Rows that only this run remembers.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use crate::{
+    error::{Error, Result},
+    features::{
+        Extraction, FeatureSet,
+        extract::{Event, Listener, Run},
+        layout::Layout,
+        rows::Rows,
+        set::Place,
+    },
+};
+
+/// Most bytes of features that are held in memory, as for data sets.
+pub(super) const MOST_BYTES: u64 = 4 << 30;
+
+/// Features of one model and data set.
+#[derive(Debug, Default)]
+pub(super) struct Memory {
+    layouts: Option<Arc<[Layout]>>,
+    /// One per extraction.
+    parts: Vec<Arc<Rows>>,
+    /// By position in the data set.
+    places: BTreeMap<usize, Place>,
+    held_bytes: u64,
+}
+
+impl Memory {
+    /// The rows of the wanted samples, computing those that are missing.
+    pub(super) fn features(
+        &mut self,
+        extraction: Extraction<'_>,
+        on: &mut Listener<'_>,
+    ) -> Result<FeatureSet> {
+        let Extraction {
+            indices,
+            dataset,
+            input,
+            ..
+        } = extraction;
+        let wanted: BTreeSet<usize> = indices.iter().copied().collect();
+        let missing = wanted.into_iter();
+        let missing: Vec<usize> = missing.filter(|at| !self.places.contains_key(at)).collect();
+        if !missing.is_empty() {
+            self.add(extraction, &missing, on)?;
+        }
+        let layouts = self.layouts.clone().unwrap_or_default();
+        let places = indices.iter().map(|index| self.places[index]);
+        let labels = dataset.labels();
+        Ok(FeatureSet::new(
+            layouts,
+            self.parts.clone(),
+            places.collect(),
+            labels.map(|labels| indices.iter().map(|&index| labels[index]).collect()),
+            input.fixed_batch(),
+        ))
+    }
+
+    fn add(
+        &mut self,
+        extraction: Extraction<'_>,
+        missing: &[usize],
+        on: &mut Listener<'_>,
+    ) -> Result<()> {
+        let mut run = Run::new(extraction, on)?;
+        on(Event::Begin(missing.len()))?;
+        let held = self.held_bytes;
+        let mut added = 0;
+        let open = |layouts: Arc<[Layout]>| {
+            let row: usize = layouts.iter().map(Layout::row_bytes).sum();
+            added = (row as u64).saturating_mul(missing.len() as u64);
+            check(held.saturating_add(added))?;
+            let values: Vec<Vec<u8>> = vec![Vec::new(); layouts.len()];
+            Ok((layouts, values))
+        };
+        let known = self.layouts.clone();
+        let (layouts, values) = run.over(missing, known, open, |(_, held), samples, rows| {
+            for (held, rows) in held.iter_mut().zip(rows) {
+                held.extend(rows);
+            }
+            on(Event::Rows(samples.len()))
+        })?;
+        let part = self.parts.len();
+        self.parts.push(Arc::new(Rows::held(&layouts, values)));
+        let places = missing.iter().enumerate();
+        self.places
+            .extend(places.map(|(row, &index)| (index, Place { part, row })));
+        self.layouts = Some(layouts);
+        self.held_bytes += added;
+        Ok(())
+    }
+}
+
+fn check(bytes: u64) -> Result<()> {
+    if bytes <= MOST_BYTES {
+        return Ok(());
+    }
+    Err(Error::Argument {
+        name: "--no-cache",
+        what: format!(
+            "{} of features would have to be held in memory, the limit is {}; leave it out, or use fewer --samples",
+            readable_bytes(bytes),
+            readable_bytes(MOST_BYTES)
+        ),
+    })
+}
+
+/// `6.0 GB`
+pub(super) fn readable_bytes(bytes: u64) -> String {
+    const UNITS: [&str; 4] = ["kB", "MB", "GB", "TB"];
+    if bytes < 1000 {
+        return format!("{bytes} bytes");
+    }
+    let mut size = bytes as f64 / 1000.0;
+    let mut unit = 0;
+    while size >= 999.95 && unit + 1 < UNITS.len() {
+        size /= 1000.0;
+        unit += 1;
+    }
+    format!("{size:.1} {}", UNITS[unit])
+}

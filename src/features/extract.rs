@@ -1,0 +1,192 @@
+//! The trunk run over the samples that are wanted and not there yet.
+
+use std::sync::Arc;
+
+use super::{Cache, FeatureBatch, FeatureSet, ModelInput, Trunk, layout::Layout};
+use crate::{
+    data::Dataset,
+    engine::Engine,
+    error::{Error, Result, Site},
+    graph::{Graph, Shapes},
+    head::Head,
+    onnx::Tensor,
+};
+
+/// Which features are wanted, and what computes them.
+#[derive(Clone, Copy)]
+pub struct Extraction<'e> {
+    /// Runs the trunk.
+    pub engine: &'e dyn Engine,
+    /// The model.
+    pub graph: &'e Graph<'e>,
+    /// What is known of its values; see [`super::probe`].
+    pub shapes: &'e Shapes,
+    /// Its head.
+    pub head: &'e Head,
+    /// The samples to choose from.
+    pub dataset: &'e Dataset,
+    /// What the model takes.
+    pub input: &'e ModelInput,
+    /// Positions in the data set of the samples that are wanted, in the order of the result.
+    pub indices: &'e [usize],
+    /// Samples per run; the model's own number where it is fixed.
+    pub batch: usize,
+    /// What was computed before.
+    pub cache: &'e Cache,
+}
+
+/// What an extraction says while it works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event<'e> {
+    /// The trunk will run over so many samples; what is there already is not counted.
+    Begin(usize),
+    /// So many more of them are done.
+    Rows(usize),
+    /// Something the user should know.
+    Note(&'e str),
+}
+
+/// Hears of an extraction; an error stops it, and what is done so far stays in the cache.
+pub type Listener<'l> = dyn FnMut(Event<'_>) -> Result<()> + 'l;
+
+/// The features of the wanted samples: those that the cache holds, and the others from the trunk.
+///
+/// # Errors
+/// [`Error::Engine`] when the engine cannot run the trunk; [`Error::Unsupported`] where a value that
+/// enters the head has no part for each sample, or its element type is unknown; [`Error::Argument`]
+/// for a sample that is not there, and where the features fit neither the cache nor memory;
+/// [`Error::Data`] for samples that cannot be read, and whatever `on` gives.
+pub fn extract(extraction: Extraction<'_>, on: &mut Listener<'_>) -> Result<FeatureSet> {
+    let Extraction {
+        dataset, indices, ..
+    } = extraction;
+    if let Some(bad) = indices.iter().find(|&&index| index >= dataset.len()) {
+        return Err(Error::Argument {
+            name: "indices",
+            what: format!("there is no sample {bad} of {}", dataset.len()),
+        });
+    }
+    extraction.cache.features(extraction, on)
+}
+
+/// The trunk at work.
+pub(super) struct Run<'e> {
+    extraction: Extraction<'e>,
+    trunk: Trunk,
+}
+
+impl<'e> Run<'e> {
+    /// Loads the trunk.
+    pub(super) fn new(extraction: Extraction<'e>, on: &mut Listener<'_>) -> Result<Self> {
+        let Extraction {
+            engine,
+            graph,
+            shapes,
+            head,
+            ..
+        } = extraction;
+        let trunk = Trunk::new(engine, graph, shapes, head)?;
+        if let Some(note) = trunk.note() {
+            on(Event::Note(note))?;
+        }
+        Ok(Self { extraction, trunk })
+    }
+
+    /// Runs over `missing`, batch by batch: `open` says where the rows go once the first batch has
+    /// shown how they are laid out, `add` takes the rows of the samples given, per value.
+    pub(super) fn over<S>(
+        &mut self,
+        missing: &[usize],
+        known: Option<Arc<[Layout]>>,
+        open: impl FnOnce(Arc<[Layout]>) -> Result<S>,
+        mut add: impl FnMut(&mut S, &[usize], Vec<Vec<u8>>) -> Result<()>,
+    ) -> Result<S> {
+        let size = self.batch();
+        let mut places = missing.chunks(size);
+        let mut batches = self.extraction.dataset.batches(missing, size);
+        let Some(first) = batches.next() else {
+            return Err(Error::Argument {
+                name: "indices",
+                what: "no sample is wanted".to_owned(),
+            });
+        };
+        let next = |trunk: &mut Trunk, batch| {
+            let samples = self.extraction.input.samples(batch)?;
+            trunk.run(samples)
+        };
+        let first = next(&mut self.trunk, first?)?;
+        let layouts = match known {
+            Some(known) => known,
+            None => self.layouts(&first)?.into(),
+        };
+        let mut store = open(layouts.clone())?;
+        let rows = split(&layouts, &first)?;
+        drop(first);
+        add(&mut store, places.next().unwrap_or_default(), rows)?;
+        for (batch, place) in batches.zip(places) {
+            let features = next(&mut self.trunk, batch?)?;
+            add(&mut store, place, split(&layouts, &features)?)?;
+        }
+        Ok(store)
+    }
+
+    fn batch(&self) -> usize {
+        let Extraction { input, batch, .. } = self.extraction;
+        input.fixed_batch().unwrap_or(batch).max(1)
+    }
+
+    /// As the shapes say, if the first batch agrees; else as two small runs show.
+    fn layouts(&mut self, first: &FeatureBatch) -> Result<Vec<Layout>> {
+        let Extraction {
+            graph,
+            shapes,
+            head,
+            input,
+            ..
+        } = self.extraction;
+        let declared = head.features.iter().zip(&first.values).map(|(&id, value)| {
+            let known = shapes.tensor(id)?;
+            let layout = Layout::declared(graph.name(id), known, input.fixed_batch())?;
+            layout.split(value, first.rows, 0).ok()?;
+            Some(layout)
+        });
+        if let Some(declared) = declared.collect::<Option<Vec<_>>>() {
+            return Ok(declared);
+        }
+        let runs = match input.fixed_batch() {
+            Some(size) => [self.probe(size, 0)?, self.probe(size, 1)?],
+            None => [self.probe(2, 0)?, self.probe(3, 0)?],
+        };
+        let values = head.features.iter().enumerate().map(|(at, &id)| {
+            let values: [&Tensor; 2] = [&runs[0].values[at], &runs[1].values[at]];
+            Layout::seen(graph.name(id), values, [runs[0].rows, runs[1].rows])
+        });
+        let found: Vec<Layout> = values.collect::<Result<_>>()?;
+        for (layout, value) in found.iter().zip(&first.values) {
+            layout.split(value, first.rows, 0)?;
+        }
+        Ok(found)
+    }
+
+    /// `count` samples from `start` on, around the end.
+    fn probe(&mut self, count: usize, start: usize) -> Result<FeatureBatch> {
+        let Extraction { dataset, input, .. } = self.extraction;
+        let wanted: Vec<usize> = (start..start + count)
+            .map(|index| index % dataset.len())
+            .collect();
+        self.trunk.run(input.samples(dataset.read(&wanted)?)?)
+    }
+}
+
+/// The rows of the real samples of a batch, per value.
+fn split(layouts: &[Layout], batch: &FeatureBatch) -> Result<Vec<Vec<u8>>> {
+    if layouts.len() != batch.values.len() {
+        return Err(Error::Invalid {
+            site: Site::value(layouts.first().map_or("features", |layout| &layout.name)),
+            what: "the runtime gave another number of values than before".to_owned(),
+        });
+    }
+    let values = layouts.iter().zip(&batch.values);
+    let rows = values.map(|(layout, value)| layout.split(value, batch.rows, batch.samples));
+    rows.collect()
+}

@@ -1,0 +1,306 @@
+//! The features of many samples, to be read in any order as often as needed.
+
+use std::sync::Arc;
+
+use super::{FeatureBatch, layout::Layout, rows::Rows};
+use crate::{
+    error::{Error, Result},
+    onnx::Tensor,
+};
+
+/// The features of chosen samples: what the trunk made of them, once and for all.
+///
+/// Position `p` is the `p`-th of the samples it was made for. Rows are held in memory or read from
+/// a file of the cache when asked for; either way several threads may read at once.
+#[derive(Clone, Debug)]
+pub struct FeatureSet {
+    names: Vec<String>,
+    layouts: Arc<[Layout]>,
+    parts: Vec<Arc<Rows>>,
+    places: Vec<Place>,
+    labels: Option<Vec<usize>>,
+    fixed_batch: Option<usize>,
+}
+
+/// Where the rows of one sample are.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    /// Which of the parts.
+    pub(super) part: usize,
+    /// Which row of it.
+    pub(super) row: usize,
+}
+
+impl FeatureSet {
+    /// Features that are there already: per value one tensor `[N, ..]`, and one label per sample
+    /// where they are known.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] when the tensors are not as many as the names, have no first axis, or
+    /// differ in N, or the labels are not N.
+    pub fn from_memory(
+        names: Vec<String>,
+        values: Vec<Tensor>,
+        labels: Option<Vec<usize>>,
+    ) -> Result<Self> {
+        let invalid = |what: String| Error::Argument {
+            name: "features",
+            what,
+        };
+        if names.len() != values.len() {
+            let what = format!("{} names for {} values", names.len(), values.len());
+            return Err(invalid(what));
+        }
+        let counts = values.iter().map(|value| value.shape().first().copied());
+        let counts: Vec<Option<usize>> = counts.collect();
+        let count = match counts.first() {
+            Some(Some(count)) if counts.iter().all(|other| *other == Some(*count)) => *count,
+            _ => return Err(invalid(format!("the values have {counts:?} samples"))),
+        };
+        if let Some(labels) = labels.as_ref().filter(|labels| labels.len() != count) {
+            let what = format!("{} labels for {count} samples", labels.len());
+            return Err(invalid(what));
+        }
+        let named = names.iter().zip(&values);
+        let layouts = named.filter_map(|(name, value)| Layout::first_axis(name, value));
+        let layouts: Vec<Layout> = layouts.collect();
+        let held = layouts.iter().zip(&values);
+        let held = held.map(|(layout, value)| layout.split(value, count, count));
+        let rows = Rows::held(&layouts, held.collect::<Result<_>>()?);
+        let places = (0..count).map(|row| Place { part: 0, row });
+        Ok(Self::new(
+            layouts.into(),
+            vec![Arc::new(rows)],
+            places.collect(),
+            labels,
+            None,
+        ))
+    }
+
+    pub(super) fn new(
+        layouts: Arc<[Layout]>,
+        parts: Vec<Arc<Rows>>,
+        places: Vec<Place>,
+        labels: Option<Vec<usize>>,
+        fixed_batch: Option<usize>,
+    ) -> Self {
+        Self {
+            names: layouts.iter().map(|layout| layout.name.clone()).collect(),
+            layouts,
+            parts,
+            places,
+            labels,
+            fixed_batch,
+        }
+    }
+
+    /// The same features, given out in batches of `size` samples and no other, as a model of fixed
+    /// batch takes them.
+    pub fn with_fixed_batch(mut self, size: usize) -> Self {
+        self.fixed_batch = Some(size.max(1));
+        self
+    }
+
+    /// Number of samples.
+    pub fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    /// Whether there is no sample in it.
+    pub fn is_empty(&self) -> bool {
+        self.places.is_empty()
+    }
+
+    /// Class of each sample, where known.
+    pub fn labels(&self) -> Option<&[usize]> {
+        self.labels.as_deref()
+    }
+
+    /// Names of the values, in the order of [`crate::head::Head::features`].
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// Bytes of all rows together.
+    pub fn bytes(&self) -> u64 {
+        let row: usize = self.layouts.iter().map(Layout::row_bytes).sum();
+        (row as u64).saturating_mul(self.len() as u64)
+    }
+
+    /// The batch size that the model insists on.
+    pub fn fixed_batch(&self) -> Option<usize> {
+        self.fixed_batch
+    }
+
+    /// The samples at `positions` as a set of their own. Rows are shared, not copied.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for a position that is not there.
+    pub fn select(&self, positions: &[usize]) -> Result<Self> {
+        let places = self.places(positions)?;
+        let labels = self.labels.as_ref();
+        Ok(Self {
+            names: self.names.clone(),
+            layouts: self.layouts.clone(),
+            parts: self.parts.clone(),
+            places,
+            labels: labels.map(|labels| positions.iter().map(|&at| labels[at]).collect()),
+            fixed_batch: self.fixed_batch,
+        })
+    }
+
+    /// The features of the samples at `positions`, in the order given, which may repeat.
+    ///
+    /// Where the model's batch is fixed, the batch is filled up with copies of the last sample.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for no position, one that is not there, or more than a fixed batch
+    /// takes; [`Error::Io`] when the cache cannot be read.
+    pub fn read(&self, positions: &[usize]) -> Result<FeatureBatch> {
+        let mut places = self.places(positions)?;
+        let Some(&last) = places.last() else {
+            return Err(invalid("a batch needs at least one sample".to_owned()));
+        };
+        if let Some(size) = self.fixed_batch {
+            if places.len() > size {
+                let what = format!("{} samples do not fit a batch of {size}", places.len());
+                return Err(invalid(what));
+            }
+            places.resize(size, last);
+        }
+        let values = self.layouts.iter().enumerate().map(|(value, layout)| {
+            let row = layout.row_bytes();
+            let mut bytes = vec![0; row * places.len()];
+            self.fill(value, row, &places, &mut bytes)?;
+            layout.join(bytes, places.len())
+        });
+        let labels = self.labels.as_ref();
+        Ok(FeatureBatch {
+            values: values.collect::<Result<_>>()?,
+            rows: places.len(),
+            samples: positions.len(),
+            labels: labels.map(|labels| positions.iter().map(|&at| labels[at]).collect()),
+        })
+    }
+
+    /// The features of the samples at `positions` in batches of `batch`, or of the model's own size
+    /// where it is fixed; the last may be smaller.
+    pub fn batches<'s>(
+        &'s self,
+        positions: &'s [usize],
+        batch: usize,
+    ) -> impl Iterator<Item = Result<FeatureBatch>> + 's {
+        let size = self.fixed_batch.unwrap_or(batch).max(1);
+        positions.chunks(size).map(|part| self.read(part))
+    }
+
+    /// Rows that follow one another in one part are read at once.
+    fn fill(&self, value: usize, row: usize, places: &[Place], out: &mut [u8]) -> Result<()> {
+        let follows = |one: &Place, next: &Place| one.part == next.part && one.row + 1 == next.row;
+        let mut at = 0;
+        for run in places.chunk_by(follows) {
+            let bytes = run.len() * row;
+            let from = &self.parts[run[0].part];
+            from.read(value, run[0].row, &mut out[at..at + bytes])?;
+            at += bytes;
+        }
+        Ok(())
+    }
+
+    fn places(&self, positions: &[usize]) -> Result<Vec<Place>> {
+        let place = |&at: &usize| {
+            let found = self.places.get(at).copied();
+            found.ok_or_else(|| invalid(format!("there is no sample {at} of {}", self.len())))
+        };
+        positions.iter().map(place).collect()
+    }
+}
+
+fn invalid(what: String) -> Error {
+    Error::Argument {
+        name: "features",
+        what,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::onnx::{DataType, TensorData};
+
+    fn set() -> FeatureSet {
+        let float = (0..8).map(|value| value as f32).collect();
+        let float = Tensor::f32([4, 2], float).unwrap();
+        let half = Tensor::f32([4, 1, 1], vec![0.5, 1.5, 2.5, 3.5]).unwrap();
+        let half = half.cast(DataType::Float16).unwrap();
+        let names = vec!["x".to_owned(), "y".to_owned()];
+        FeatureSet::from_memory(names, vec![float, half], Some(vec![7, 8, 9, 7])).unwrap()
+    }
+
+    #[test]
+    fn rows_are_read_in_any_order_and_keep_their_type() {
+        let set = set();
+        assert_eq!((set.len(), set.bytes()), (4, 4 * (8 + 2)));
+        let batch = set.read(&[3, 0, 1, 1]).unwrap();
+        let TensorData::F32(x) = batch.values[0].data() else {
+            panic!("{:?}", batch.values[0].dtype());
+        };
+        assert_eq!(*x, [6., 7., 0., 1., 2., 3., 2., 3.]);
+        assert_eq!(batch.values[1].shape(), [4, 1, 1]);
+        assert_eq!(batch.values[1].dtype(), DataType::Float16);
+        assert_eq!(*batch.values[1].to_f32(), [3.5, 0.5, 1.5, 1.5]);
+        assert_eq!(batch.labels, Some(vec![7, 7, 8, 8]));
+        assert_eq!((batch.rows, batch.samples), (4, 4));
+    }
+
+    #[test]
+    fn a_fixed_batch_is_filled_up_and_never_exceeded() {
+        let set = set().with_fixed_batch(3);
+        let sizes: Vec<(usize, usize)> = set
+            .batches(&[0, 1, 2, 3], 100)
+            .map(|batch| batch.unwrap())
+            .map(|batch| (batch.rows, batch.samples))
+            .collect();
+        assert_eq!(sizes, [(3, 3), (3, 1)]);
+        assert_eq!(*set.read(&[3]).unwrap().values[1].to_f32(), [3.5; 3]);
+        assert_eq!(set.read(&[3]).unwrap().labels, Some(vec![7]));
+        assert!(set.read(&[0, 1, 2, 3]).is_err());
+    }
+
+    #[test]
+    fn a_selection_counts_its_own_positions() {
+        let chosen = set().select(&[2, 0]).unwrap();
+        assert_eq!(chosen.labels(), Some(&[9, 7][..]));
+        assert_eq!(
+            *chosen.read(&[1, 0]).unwrap().values[1].to_f32(),
+            [0.5, 2.5]
+        );
+        assert!(chosen.read(&[2]).is_err());
+        assert!(chosen.read(&[]).is_err());
+        assert!(chosen.select(&[2]).is_err());
+    }
+
+    #[test]
+    fn what_does_not_fit_together_is_refused() {
+        let tensor = |rows: usize| Tensor::f32([rows, 2], vec![0.0; rows * 2]).unwrap();
+        let names = |count: usize| (0..count).map(|at| at.to_string()).collect();
+        let scalar = Tensor::f32([], vec![1.0]).unwrap();
+        type Case = (usize, Vec<Tensor>, Option<Vec<usize>>, &'static str);
+        let cases: [Case; 5] = [
+            (1, vec![], None, "1 names for 0 values"),
+            (0, vec![], None, "the values have []"),
+            (2, vec![tensor(3), tensor(4)], None, "[Some(3), Some(4)]"),
+            (1, vec![scalar], None, "[None]"),
+            (
+                1,
+                vec![tensor(3)],
+                Some(vec![0, 1]),
+                "2 labels for 3 samples",
+            ),
+        ];
+        for (count, values, labels, part) in cases {
+            let error = FeatureSet::from_memory(names(count), values, labels).unwrap_err();
+            assert!(error.to_string().contains(part), "{error}");
+        }
+    }
+}
