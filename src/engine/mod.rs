@@ -13,6 +13,7 @@ mod inputs;
 pub mod ort;
 pub mod runtime;
 mod select;
+mod steps;
 #[doc(hidden)]
 pub mod testing;
 #[cfg(test)]
@@ -29,7 +30,9 @@ use crate::onnx::{DataType, Dim, ModelProto, Tensor};
 
 pub use self::ort::ort;
 pub use self::select::{EngineChoice, EngineOptions, ProviderChoice, Selected, open};
+pub use self::steps::Steps;
 pub use self::tract::tract;
+pub use self::widen::widened;
 
 /// A runtime for ONNX graphs.
 pub trait Engine: Send + Sync {
@@ -44,6 +47,22 @@ pub trait Engine: Send + Sync {
     /// # Errors
     /// [`Error::Engine`](crate::Error::Engine) in the runtime's own words.
     fn load(&self, model: &ModelProto) -> Result<Box<dyn Session>>;
+
+    /// Prepares a model whose outputs feed its own inputs, and keeps these in the engine.
+    ///
+    /// `feedback` pairs an output with the input that it is for the next step; `initial` gives the
+    /// first value of each of these inputs, and of inputs that stay as they are. Types are the
+    /// model's own: nothing is widened here (see [`widened`]).
+    ///
+    /// # Errors
+    /// [`Error::Engine`](crate::Error::Engine) in the runtime's own words, or when a name is not
+    /// the model's or a first value is missing.
+    fn load_steps(
+        &self,
+        model: &ModelProto,
+        feedback: &[(String, String)],
+        initial: Vec<(String, Tensor)>,
+    ) -> Result<Box<dyn Steps>>;
 }
 
 /// A loaded model.

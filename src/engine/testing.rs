@@ -12,6 +12,7 @@ use std::sync::{Arc, OnceLock};
 use super::runtime::install_into;
 use super::select::ProviderChoice;
 use super::{Engine, ort, tract};
+use crate::onnx::{DataType, Dim, GraphProto, ModelProto, NodeProto, Tensor, ValueInfoProto};
 
 /// Threads of the engines in tests, fixed so that sums are added up in the same order everywhere.
 const THREADS: usize = 2;
@@ -32,6 +33,35 @@ pub fn engines() -> Vec<Arc<dyn Engine>> {
     };
     ENGINES.get_or_init(open).clone()
 }
+
+/// `sum' = sum + x`, and `twice = 2 sum'` for the caller: model, feedback and first state.
+///
+/// # Panics
+/// Never: the shapes fit.
+#[doc(hidden)]
+#[expect(clippy::unwrap_used, reason = "for tests")]
+pub fn counter() -> Counter {
+    let port = |name| ValueInfoProto::tensor(name, DataType::Float, &[Dim::Fixed(2)]);
+    let mut graph = GraphProto::new("counter");
+    graph.input = ["sum", "x", "factor"].map(port).into();
+    graph.output = ["next", "twice"].map(port).into();
+    graph.node = vec![
+        NodeProto::new("Add", &["sum", "x"], &["next"]),
+        NodeProto::new("Mul", &["next", "factor"], &["twice"]),
+    ];
+    let held = |name: &str, value| {
+        let tensor = Tensor::f32([2], vec![value; 2]).unwrap();
+        (name.to_owned(), tensor)
+    };
+    (
+        ModelProto::new(graph, 17),
+        vec![("next".to_owned(), "sum".to_owned())],
+        vec![held("sum", 0.0), held("factor", 2.0)],
+    )
+}
+
+/// What [`counter`] gives.
+pub type Counter = (ModelProto, Vec<(String, String)>, Vec<(String, Tensor)>);
 
 /// The library that tests use: that of `ONNX_PRUNE_ORT_LIB`, else the pinned one, fetched if needed.
 ///

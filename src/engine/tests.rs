@@ -4,7 +4,7 @@ use std::path::Path;
 
 use half::{bf16, f16};
 
-use super::testing::engines;
+use super::testing::{self, engines};
 use super::{Port, Session};
 use crate::error::Error;
 use crate::onnx::{
@@ -274,5 +274,65 @@ fn engines_agree_on_trained_models() {
                 "{name}: {worst:e} of {largest}"
             );
         }
+    }
+}
+
+#[test]
+fn steps_keep_their_state_and_give_it_back() {
+    let (model, feedback, initial) = testing::counter();
+    let x = |values: [f32; 2]| Tensor::f32([2], values.to_vec()).unwrap();
+    for engine in engines() {
+        let mut steps = engine
+            .load_steps(&model, &feedback, initial.clone())
+            .unwrap();
+        for expected in [[2.0, 4.0], [4.0, 8.0], [6.0, 12.0]] {
+            let found = steps.step(&[("x", &x([1.0, 2.0]))]).unwrap();
+            assert_eq!(found, [x(expected)], "{}", engine.info());
+        }
+        let state = steps.state().unwrap();
+        assert_eq!(state[0], ("sum".to_owned(), x([3.0, 6.0])));
+        assert_eq!(state[1], ("factor".to_owned(), x([2.0, 2.0])));
+        steps
+            .set_state(vec![("sum".to_owned(), x([10.0, 0.0]))])
+            .unwrap();
+        let found = steps.step(&[("x", &x([1.0, 1.0]))]).unwrap();
+        assert_eq!(found, [x([22.0, 2.0])], "{}", engine.info());
+    }
+}
+
+#[test]
+fn steps_refuse_what_does_not_fit_and_keep_the_state() {
+    let (model, feedback, initial) = testing::counter();
+    let wide = Tensor::f32([3], vec![0.0; 3]).unwrap();
+    let pair = |from: &str, to: &str| vec![(from.to_owned(), to.to_owned())];
+    for engine in engines() {
+        let load = |feedback: &[_], initial| engine.load_steps(&model, feedback, initial);
+        let said = |found: crate::error::Result<_>| found.map(|_| ()).unwrap_err().to_string();
+        let cases = [
+            (
+                said(load(&pair("gone", "sum"), initial.clone())),
+                "no output \"gone\"",
+            ),
+            (
+                said(load(&pair("next", "x"), initial.clone())),
+                "no first value",
+            ),
+            (
+                said(load(&feedback, vec![("sum".to_owned(), wide.clone())])),
+                "should be f32 [2]",
+            ),
+        ];
+        for (found, part) in cases {
+            assert!(found.contains(part), "{found}");
+        }
+        let mut steps = load(&feedback, initial.clone()).unwrap();
+        assert!(steps.step(&[("x", &wide)]).is_err());
+        assert!(
+            steps
+                .set_state(vec![("x".to_owned(), wide.clone())])
+                .is_err()
+        );
+        let sum = Tensor::f32([2], vec![0.0; 2]).unwrap();
+        assert_eq!(steps.state().unwrap()[0].1, sum);
     }
 }

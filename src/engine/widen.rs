@@ -32,13 +32,7 @@ pub(super) fn load(
     narrow: &[DataType],
     load: impl FnOnce(&ModelProto) -> Result<Box<dyn Session>>,
 ) -> Result<Option<Box<dyn Session>>> {
-    let mut widening = Widening {
-        narrow,
-        seen: Vec::new(),
-    };
-    let mut wide = model.clone();
-    widening.model(&mut wide)?;
-    let Some(dtype) = widening.seen.first() else {
+    let Some((wide, dtype)) = rewritten(model, narrow)? else {
         return Ok(None);
     };
     let inner = load(&wide)?;
@@ -50,6 +44,27 @@ pub(super) fn load(
         outputs: output_ports(model),
         inner,
     })))
+}
+
+/// The model with everything of the `narrow` types in f32, its inputs and outputs too; nothing where
+/// it holds none of them.
+///
+/// # Errors
+/// Those of weights that cannot be decoded.
+pub fn widened(model: &ModelProto, narrow: &[DataType]) -> Result<Option<ModelProto>> {
+    Ok(rewritten(model, narrow)?.map(|(wide, _)| wide))
+}
+
+/// The model in f32, and the first narrow type that was met.
+fn rewritten(model: &ModelProto, narrow: &[DataType]) -> Result<Option<(ModelProto, DataType)>> {
+    let mut widening = Widening {
+        narrow,
+        seen: Vec::new(),
+    };
+    let mut wide = model.clone();
+    widening.model(&mut wide)?;
+    let first = widening.seen.first();
+    Ok(first.map(|&dtype| (wide, dtype)))
 }
 
 struct Widening<'n> {

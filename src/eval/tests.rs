@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use super::{Case, Scope, Verification, verify};
 use crate::{
-    engine::{Engine, EngineInfo, Session, testing::engines},
+    engine::{Engine, EngineInfo, Session, Steps, testing::engines},
     error::{Error, Result},
     features::{
         ModelInput,
         testing::{Dense, batch, opened},
     },
     graph::Graph,
-    onnx::{DataType, Dim, ModelProto, NodeProto, ValueInfoProto},
+    onnx::{DataType, Dim, ModelProto, NodeProto, Tensor, ValueInfoProto},
     prune::{Budget, Group, Keep, LayerScores, Plan, Scores, mask, rewrite},
 };
 
@@ -109,6 +109,15 @@ impl Engine for Refusing {
             }),
             None => self.inner.load(model),
         }
+    }
+
+    fn load_steps(
+        &self,
+        model: &ModelProto,
+        feedback: &[(String, String)],
+        initial: Vec<(String, Tensor)>,
+    ) -> Result<Box<dyn Steps>> {
+        self.inner.load_steps(model, feedback, initial)
     }
 }
 

@@ -7,6 +7,7 @@
 mod environment;
 mod file;
 mod session;
+mod steps;
 mod values;
 
 use std::path::Path;
@@ -17,9 +18,9 @@ use ::ort::session::Session as OrtSession;
 use ::ort::session::builder::SessionBuilder;
 
 use super::select::ProviderChoice;
-use super::{Engine, EngineInfo, Session, threads_or_default, widen};
+use super::{Engine, EngineInfo, Session, Steps, threads_or_default, widen};
 use crate::error::{Error, Result};
-use crate::onnx::{DataType, ModelProto};
+use crate::onnx::{DataType, ModelProto, Tensor};
 use environment::Loaded;
 
 pub(super) use environment::{loaded_library, minor_version, version};
@@ -88,7 +89,7 @@ impl OnnxRuntime {
     /// as a library was built with a provider, whether or not the machine can run it.
     fn check_provider(&self) -> Result<()> {
         let mut session = self.load(&session::tiny_model())?;
-        let one = crate::onnx::Tensor::f32([1], vec![1.0])?;
+        let one = Tensor::f32([1], vec![1.0])?;
         session.run(&[("x", &one)]).map(drop)
     }
 
@@ -123,6 +124,17 @@ impl Engine for OnnxRuntime {
             let load = |wide: &ModelProto| self.load_as_is(wide);
             widen::load(NAME, model, &[DataType::Bfloat16], load)?.ok_or(error)
         })
+    }
+
+    fn load_steps(
+        &self,
+        model: &ModelProto,
+        feedback: &[(String, String)],
+        initial: Vec<(String, Tensor)>,
+    ) -> Result<Box<dyn Steps>> {
+        let builder = self.builder().map_err(|error| failed(error.to_string()))?;
+        let loaded = session::open(builder, model)?;
+        steps::steps(loaded, self.provider, model, feedback, initial)
     }
 }
 

@@ -27,11 +27,19 @@ pub(super) fn load(builder: SessionBuilder, model: &ModelProto) -> Result<Box<dy
     load_within(MESSAGE_LIMIT, builder, model)
 }
 
-fn load_within(
-    limit: usize,
-    mut builder: SessionBuilder,
-    model: &ModelProto,
-) -> Result<Box<dyn Session>> {
+/// A session, and the files it maps.
+pub(super) struct Loaded {
+    pub(super) session: OrtSession,
+    /// ONNX Runtime maps the weights of a large model from here, so it outlives the session.
+    files: Option<Files>,
+}
+
+/// Loads a model as it is.
+pub(super) fn open(builder: SessionBuilder, model: &ModelProto) -> Result<Loaded> {
+    open_within(MESSAGE_LIMIT, builder, model)
+}
+
+fn open_within(limit: usize, mut builder: SessionBuilder, model: &ModelProto) -> Result<Loaded> {
     let (session, files) = if model.encoded_len() > limit {
         let files = Files::write(model)?;
         (
@@ -42,6 +50,15 @@ fn load_within(
         (builder.commit_from_memory(&model.encode_to_vec()), None)
     };
     let session = session.map_err(|error| failed(error.to_string()))?;
+    Ok(Loaded { session, files })
+}
+
+fn load_within(
+    limit: usize,
+    builder: SessionBuilder,
+    model: &ModelProto,
+) -> Result<Box<dyn Session>> {
+    let Loaded { session, files } = open_within(limit, builder, model)?;
     let mut outputs = output_ports(model);
     for (port, outlet) in outputs.iter_mut().zip(session.outputs()) {
         complete(port, outlet);

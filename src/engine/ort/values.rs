@@ -5,7 +5,10 @@ use std::fmt::Debug;
 use ::ort::Error;
 use ::ort::session::SessionInputValue;
 
-use ::ort::value::{DynValue, PrimitiveTensorElementType, TensorElementType, TensorRef, ValueType};
+use ::ort::value::{
+    DynValue, PrimitiveTensorElementType, Tensor as OrtTensor, TensorElementType, TensorRef,
+    ValueType,
+};
 use half::{bf16, f16};
 
 use crate::onnx::{DataType, Tensor, TensorData};
@@ -35,6 +38,33 @@ where
     T: PrimitiveTensorElementType + Debug + Clone + 'static,
 {
     Ok(TensorRef::from_array_view((shape.to_vec(), values))?.into())
+}
+
+/// Hands a tensor over to ONNX Runtime, without copying it.
+pub(super) fn into_ort(tensor: Tensor) -> ::ort::Result<DynValue> {
+    let shape = tensor.shape().to_vec();
+    match tensor.into_data() {
+        TensorData::F32(values) => give(shape, values),
+        TensorData::F64(values) => give(shape, values),
+        TensorData::F16(values) => give(shape, values),
+        TensorData::BF16(values) => give(shape, values),
+        TensorData::I8(values) => give(shape, values),
+        TensorData::I16(values) => give(shape, values),
+        TensorData::I32(values) => give(shape, values),
+        TensorData::I64(values) => give(shape, values),
+        TensorData::U8(values) => give(shape, values),
+        TensorData::U16(values) => give(shape, values),
+        TensorData::U32(values) => give(shape, values),
+        TensorData::U64(values) => give(shape, values),
+        TensorData::Bool(values) => give(shape, values),
+    }
+}
+
+fn give<T>(shape: Vec<usize>, values: Vec<T>) -> ::ort::Result<DynValue>
+where
+    T: PrimitiveTensorElementType + Debug + Clone + 'static,
+{
+    Ok(OrtTensor::from_array((shape, values))?.into_dyn())
 }
 
 /// Copies a result out.

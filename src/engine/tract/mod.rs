@@ -10,6 +10,7 @@ mod mend;
 mod pack;
 mod plan;
 mod reason;
+mod steps;
 mod values;
 
 use std::sync::Arc;
@@ -17,10 +18,11 @@ use std::sync::Arc;
 use tract_linalg::multithread::Executor;
 
 use super::inputs::{arrange, input_ports, output_ports};
-use super::{Engine, EngineInfo, Port, Session, threads_or_default, widen};
+use super::{Engine, EngineInfo, Port, Session, Steps, threads_or_default, widen};
 use crate::error::{Error, Result};
 use crate::onnx::{DataType, ModelProto, Tensor};
-use plan::Plan;
+use plan::{Facts, Plan};
+use steps::TractSteps;
 
 /// Name in messages and reports.
 pub(super) const NAME: &str = "tract";
@@ -81,6 +83,16 @@ impl Engine for Tract {
         let wide = widen::load(NAME, model, &NARROW, |wide| Ok(self.session(wide)))?;
         Ok(wide.unwrap_or_else(|| self.session(model)))
     }
+
+    fn load_steps(
+        &self,
+        model: &ModelProto,
+        feedback: &[(String, String)],
+        initial: Vec<(String, Tensor)>,
+    ) -> Result<Box<dyn Steps>> {
+        let steps = TractSteps::new(model, &self.executor, feedback, initial)?;
+        Ok(Box::new(steps))
+    }
 }
 
 struct TractSession {
@@ -103,13 +115,16 @@ impl Session for TractSession {
 
     fn run(&mut self, inputs: &[(&str, &Tensor)]) -> Result<Vec<Tensor>> {
         let tensors = arrange(NAME, &self.inputs, inputs)?;
-        let at = self.plans.iter().position(|plan| plan.fits(&tensors));
+        let facts = tensors.iter();
+        let facts = facts.map(|tensor| (tensor.dtype(), tensor.shape().to_vec()));
+        let facts: Facts = facts.collect();
+        let at = self.plans.iter().position(|plan| plan.fits(&facts));
         let plan = match at {
             Some(at) => self.plans.remove(at),
             None => {
                 // Before compiling: the old plan's weights make room for the new one's.
                 self.plans.truncate(PLANS - 1);
-                let compile = || Plan::compile(&self.model, &self.inputs, &tensors);
+                let compile = || Plan::compile(&self.model, &self.inputs, &facts);
                 guard::run(&self.executor, compile).map_err(failed)?
             }
         };

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use prost::Message;
 use tract_onnx::pb;
 use tract_onnx::prelude::{
-    Framework, InferenceFact, InferenceModel, InferenceModelExt, IntoRunnable, TVec, TractError,
-    TypedModel, TypedRunnableModel,
+    Framework, InferenceFact, InferenceModel, InferenceModelExt, IntoRunnable, TValue, TVec,
+    TractError, TypedModel, TypedRunnableModel,
 };
 
 use super::mend::mend;
@@ -16,20 +16,23 @@ use super::values;
 use crate::engine::Port;
 use crate::onnx::{DataType, ModelProto, Tensor};
 
+/// Types and shapes of the inputs, in the order of the model's ports.
+pub(super) type Facts = Vec<(DataType, Vec<usize>)>;
+
 /// A model compiled for these input types and shapes.
 pub(super) struct Plan {
-    facts: Vec<(DataType, Vec<usize>)>,
+    facts: Facts,
     runnable: Arc<TypedRunnableModel>,
 }
 
 impl Plan {
-    /// Compiles for the shapes of `inputs`, which are in the order of `ports`.
+    /// Compiles for inputs of these types and shapes.
     pub(super) fn compile(
         model: &ModelProto,
         ports: &[Port],
-        inputs: &[&Tensor],
+        facts: &Facts,
     ) -> Result<Self, String> {
-        let parsed = || parse(model, ports, inputs);
+        let parsed = || parse(model, ports, facts);
         let reason = |error: TractError| Reasons::new(model).explain(&error);
         let mut optimised = match parsed()?.into_optimized() {
             Ok(optimised) => optimised,
@@ -37,19 +40,15 @@ impl Plan {
         };
         pack_weights(&mut optimised).map_err(reason)?;
         let runnable = optimised.into_runnable().map_err(reason)?;
-        let facts = inputs
-            .iter()
-            .map(|tensor| (tensor.dtype(), tensor.shape().to_vec()));
         Ok(Self {
-            facts: facts.collect(),
+            facts: facts.clone(),
             runnable,
         })
     }
 
     /// Whether the plan was compiled for these types and shapes.
-    pub(super) fn fits(&self, inputs: &[&Tensor]) -> bool {
-        let mut pairs = self.facts.iter().zip(inputs);
-        pairs.all(|((dtype, shape), tensor)| *dtype == tensor.dtype() && shape == tensor.shape())
+    pub(super) fn fits(&self, facts: &Facts) -> bool {
+        self.facts == *facts
     }
 
     /// Runs on inputs of the compiled shapes.
@@ -62,17 +61,26 @@ impl Plan {
             .iter()
             .map(|tensor| values::to_tract(tensor).map(Into::into))
             .collect::<Result<_, String>>()?;
-        let outputs = self.runnable.run(inputs);
-        let outputs = outputs.map_err(|error| Reasons::new(model).explain(&error))?;
+        let outputs = self.values(model, inputs)?;
         outputs
             .iter()
             .map(|value| values::from_tract(value))
             .collect()
     }
+
+    /// Runs on tract's own tensors.
+    pub(super) fn values(
+        &self,
+        model: &ModelProto,
+        inputs: TVec<TValue>,
+    ) -> Result<TVec<TValue>, String> {
+        let outputs = self.runnable.run(inputs);
+        outputs.map_err(|error| Reasons::new(model).explain(&error))
+    }
 }
 
 /// The model in tract's terms, with the types and shapes of the inputs at hand.
-fn parse(model: &ModelProto, ports: &[Port], inputs: &[&Tensor]) -> Result<InferenceModel, String> {
+fn parse(model: &ModelProto, ports: &[Port], facts: &Facts) -> Result<InferenceModel, String> {
     let reasons = Reasons::new(model);
     let proto = translate(model).map_err(|error| error.to_string())?;
     let mut parsed = tract_onnx::onnx()
@@ -86,13 +94,9 @@ fn parse(model: &ModelProto, ports: &[Port], inputs: &[&Tensor]) -> Result<Infer
     let outlets = outlets.map_err(|error| reasons.explain(&error))?;
     for (at, outlet) in outlets.iter().enumerate() {
         let name = &parsed.node(outlet.node).name;
-        let given = ports
-            .iter()
-            .zip(inputs)
-            .find(|(port, _)| port.name == *name);
-        let (_, tensor) = given.ok_or_else(|| format!("no input {name:?} is given"))?;
-        let dtype = values::datum_type(tensor.dtype())?;
-        let fact = InferenceFact::dt_shape(dtype, tensor.shape());
+        let given = ports.iter().zip(facts).find(|(port, _)| port.name == *name);
+        let (_, (dtype, shape)) = given.ok_or_else(|| format!("no input {name:?} is given"))?;
+        let fact = InferenceFact::dt_shape(values::datum_type(*dtype)?, shape);
         let set = parsed.set_input_fact(at, fact);
         set.map_err(|error| reasons.explain(&error))?;
     }

@@ -24,6 +24,29 @@ pub(super) fn datum_type(dtype: DataType) -> Result<DatumType, String> {
     })
 }
 
+/// ONNX's name for an element type of tract.
+pub(super) fn data_type(datum: DatumType) -> Result<DataType, String> {
+    Ok(match datum {
+        DatumType::F32 => DataType::Float,
+        DatumType::F64 => DataType::Double,
+        DatumType::F16 => DataType::Float16,
+        DatumType::I8 => DataType::Int8,
+        DatumType::I16 => DataType::Int16,
+        DatumType::I32 => DataType::Int32,
+        DatumType::I64 => DataType::Int64,
+        DatumType::U8 => DataType::Uint8,
+        DatumType::U16 => DataType::Uint16,
+        DatumType::U32 => DataType::Uint32,
+        DatumType::U64 => DataType::Uint64,
+        DatumType::Bool => DataType::Bool,
+        other => {
+            return Err(format!(
+                "gave a value of type {other:?}, which no tensor here holds"
+            ));
+        }
+    })
+}
+
 /// Copies a tensor into tract's aligned memory.
 pub(super) fn to_tract(tensor: &Tensor) -> Result<TractTensor, String> {
     let shape = tensor.shape();
