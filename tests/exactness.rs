@@ -154,9 +154,9 @@ fn plan(head: &head::Head, drops: impl Fn(usize, usize) -> bool) -> Plan {
         layers: head
             .layers
             .iter()
-            .map(|layer| LayerScores {
-                name: layer.name.clone(),
-                values: (0..layer.width()).map(|neuron| neuron as f64).collect(),
+            .map(|layer| {
+                let values = (0..layer.width()).map(|neuron| neuron as f64);
+                LayerScores::new(&layer.name, values.collect())
             })
             .collect(),
     };

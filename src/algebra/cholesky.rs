@@ -6,10 +6,10 @@
 
 use std::{fmt, ops::Range};
 
-use ndarray::{Array2, ArrayView1, ArrayView2, ArrayViewMut2, Axis, linalg::general_mat_mul};
+use ndarray::{Array2, ArrayView1, Axis, linalg::general_mat_mul};
 use rayon::prelude::*;
 
-use super::product::{BLOCK, add_product, part, part_mut, product, symmetrise};
+use super::product::{BLOCK, add_gram, add_product, part, part_mut, product, symmetrise};
 
 /// Columns of a block.
 const PANEL: usize = 128;
@@ -83,7 +83,7 @@ impl Cholesky {
             let left = product(below.view(), inverse.t());
             below.assign(&left);
             let rest = part_mut(factor.view_mut(), end..count, end..count);
-            subtract_gram(rest, left.view());
+            add_gram(rest, -1.0, left.t());
             inverses.push(inverse);
         }
         Ok(Self { factor, inverses })
@@ -100,22 +100,32 @@ impl Cholesky {
     /// When `b` has not n rows.
     pub fn solve(&self, b: &Array2<f64>) -> Array2<f64> {
         let (count, width) = b.dim();
-        assert_eq!(count, self.order(), "as many rows as the matrix");
-        let mut x = b.as_standard_layout().into_owned();
+        let mut x = self.forward(b);
         let steps: Vec<_> = panels(count).zip(&self.inverses).collect();
-        for (panel, inverse) in &steps {
-            let rows = product(inverse.view(), part(x.view(), panel.clone(), 0..width));
-            let below = part(self.factor.view(), panel.end..count, panel.clone());
-            let rest = part_mut(x.view_mut(), panel.end..count, 0..width);
-            add_product(rest, -1.0, below, rows.view());
-            part_mut(x.view_mut(), panel.clone(), 0..width).assign(&rows);
-        }
         for (panel, inverse) in steps.iter().rev() {
             let rows = product(inverse.t(), part(x.view(), panel.clone(), 0..width));
             let left = part(self.factor.view(), panel.clone(), 0..panel.start);
             let rest = part_mut(x.view_mut(), 0..panel.start, 0..width);
             add_product(rest, -1.0, left.t(), rows.view());
             part_mut(x.view_mut(), panel.clone(), 0..width).assign(&rows);
+        }
+        x
+    }
+
+    /// `L^-1·b`, `[n, n] x [n, M] -> [n, M]`: its columns' products are those of `b` in `A^-1`.
+    ///
+    /// # Panics
+    /// When `b` has not n rows.
+    pub fn forward(&self, b: &Array2<f64>) -> Array2<f64> {
+        let (count, width) = b.dim();
+        assert_eq!(count, self.order(), "as many rows as the matrix");
+        let mut x = b.as_standard_layout().into_owned();
+        for (panel, inverse) in panels(count).zip(&self.inverses) {
+            let rows = product(inverse.view(), part(x.view(), panel.clone(), 0..width));
+            let below = part(self.factor.view(), panel.end..count, panel.clone());
+            let rest = part_mut(x.view_mut(), panel.end..count, 0..width);
+            add_product(rest, -1.0, below, rows.view());
+            part_mut(x.view_mut(), panel, 0..width).assign(&rows);
         }
         x
     }
@@ -156,19 +166,6 @@ impl Cholesky {
 fn panels(count: usize) -> impl Iterator<Item = Range<usize>> {
     let firsts = (0..count).step_by(PANEL);
     firsts.map(move |first| first..(first + PANEL).min(count))
-}
-
-/// `rest -= left·left^T`, lower triangle only.
-fn subtract_gram(mut rest: ArrayViewMut2<'_, f64>, left: ArrayView2<'_, f64>) {
-    let blocks = rest.axis_chunks_iter_mut(Axis(0), BLOCK).into_par_iter();
-    blocks.enumerate().for_each(|(block, mut target)| {
-        let height = target.nrows();
-        let (first, end) = (block * BLOCK, block * BLOCK + height);
-        let rows = part(left, first..end, 0..left.ncols());
-        let columns = part(left, 0..end, 0..left.ncols());
-        let mut target = part_mut(target.view_mut(), 0..height, 0..end);
-        general_mat_mul(-1.0, &rows, &columns.t(), 1.0, &mut target);
-    });
 }
 
 /// L of one block, by columns; what is above the diagonal becomes 0.
@@ -235,6 +232,7 @@ mod tests {
             assert_close(&lower.dot(&lower.t()), &matrix, 1e-13);
             let b = random(count, 3, 2);
             assert_close(&matrix.dot(&cholesky.solve(&b)), &b, 1e-9);
+            assert_close(&lower.dot(&cholesky.forward(&b)), &b, 1e-9);
             let inverse = cholesky.inverse();
             assert_close(&matrix.dot(&inverse), &Array2::eye(count), 1e-9);
             assert_eq!(inverse, inverse.t());

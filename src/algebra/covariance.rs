@@ -61,7 +61,7 @@ impl Covariance {
     pub fn add(&mut self, rows: &[f32]) {
         for block in blocks(rows, self.width()) {
             let centred = self.joined(&block);
-            add_gram(self.scatter.view_mut(), centred.view());
+            add_gram(self.scatter.view_mut(), 1.0, centred.view());
         }
     }
 
@@ -72,7 +72,11 @@ impl Covariance {
     pub fn merge(&mut self, other: &Self) {
         let step = self.join_means(other.count, &other.mean);
         self.scatter += &other.scatter;
-        add_gram(self.scatter.view_mut(), step.insert_axis(Axis(0)).view());
+        add_gram(
+            self.scatter.view_mut(),
+            1.0,
+            step.insert_axis(Axis(0)).view(),
+        );
     }
 
     /// The covariance `[F, F]`: about the mean, divided by the number of rows.
@@ -151,7 +155,7 @@ impl CrossCovariance {
             let step = join_means(self.x.count, &mut self.y_mean, y.nrows() as u64, &y_mean);
             let y = centred(&y, &y_mean, &step);
             let x = self.x.joined(&x);
-            add_gram(self.x.scatter.view_mut(), x.view());
+            add_gram(self.x.scatter.view_mut(), 1.0, x.view());
             self.add_centred(x.view(), y.view());
         }
     }
@@ -169,7 +173,7 @@ impl CrossCovariance {
         let sums = self.yy.iter_mut().zip(&other.yy);
         sums.for_each(|(sum, other)| *sum += other);
         let (x, y) = (x.insert_axis(Axis(0)), y.insert_axis(Axis(0)));
-        add_gram(self.x.scatter.view_mut(), x.view());
+        add_gram(self.x.scatter.view_mut(), 1.0, x.view());
         self.add_centred(x.view(), y.view());
     }
 

@@ -58,9 +58,9 @@ pub(super) fn add_product(
     });
 }
 
-/// Adds `rows^T·rows` of `rows` `[N, F]` to the lower triangle of `target` `[F, F]`; what is above
-/// the diagonal is left undefined until [`symmetrise`].
-pub fn add_gram(mut target: ArrayViewMut2<'_, f64>, rows: ArrayView2<'_, f64>) {
+/// Adds `factor·rows^T·rows` of `rows` `[N, F]` to the lower triangle of `target` `[F, F]`; what is
+/// above the diagonal is left undefined until [`symmetrise`].
+pub fn add_gram(mut target: ArrayViewMut2<'_, f64>, factor: f64, rows: ArrayView2<'_, f64>) {
     let blocks = target.axis_chunks_iter_mut(Axis(0), BLOCK).into_par_iter();
     blocks.enumerate().for_each(|(block, mut target)| {
         let first = block * BLOCK;
@@ -69,7 +69,7 @@ pub fn add_gram(mut target: ArrayViewMut2<'_, f64>, rows: ArrayView2<'_, f64>) {
         let left = part(rows, 0..rows.nrows(), first..end);
         let right = part(rows, 0..rows.nrows(), 0..end);
         let mut target = part_mut(target.view_mut(), 0..height, 0..end);
-        general_mat_mul(1.0, &left.t(), &right, 1.0, &mut target);
+        general_mat_mul(factor, &left.t(), &right, 1.0, &mut target);
     });
 }
 
@@ -106,10 +106,10 @@ mod tests {
         for (n, f) in [(3, 1), (5, 64), (200, 131)] {
             let rows = random(n, f, 3);
             let mut gram = Array2::zeros((f, f));
-            add_gram(gram.view_mut(), rows.view());
-            add_gram(gram.view_mut(), rows.view());
+            add_gram(gram.view_mut(), 1.0, rows.view());
+            add_gram(gram.view_mut(), -3.0, rows.view());
             symmetrise(&mut gram);
-            assert_close(&gram, &(rows.t().dot(&rows) * 2.0), 1e-13);
+            assert_close(&gram, &(rows.t().dot(&rows) * -2.0), 1e-13);
         }
     }
 }

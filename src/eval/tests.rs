@@ -20,15 +20,10 @@ use crate::{
 const KEEP: [&[usize]; 2] = [&[1, 4], &[0, 2, 3]];
 
 fn plan(graph_layers: &[(String, usize)], keep: [&[usize]; 2]) -> Plan {
-    let layers = graph_layers
-        .iter()
-        .zip(keep)
-        .map(|((name, width), keep)| LayerScores {
-            name: name.clone(),
-            values: (0..*width)
-                .map(|i| f64::from(u8::from(keep.contains(&i))))
-                .collect(),
-        });
+    let layers = graph_layers.iter().zip(keep).map(|((name, width), keep)| {
+        let values = (0..*width).map(|i| f64::from(u8::from(keep.contains(&i))));
+        LayerScores::new(name, values.collect())
+    });
     let scores = Scores {
         layers: layers.collect(),
     };

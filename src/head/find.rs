@@ -217,6 +217,7 @@ impl Finder<'_> {
                 name,
                 group,
                 recognised,
+                units: None,
             });
         }
         layers

@@ -12,7 +12,7 @@ mod scores;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use serde::Serialize;
 
@@ -81,6 +81,9 @@ pub struct Layer {
     pub group: Group,
     /// What made it a layer, for people.
     pub recognised: String,
+    /// The unit of each neuron, `0..U`, where neurons are kept or dropped several together (the
+    /// places of one channel); nothing where each goes by itself.
+    pub units: Option<Arc<[usize]>>,
 }
 
 impl Layer {

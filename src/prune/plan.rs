@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Group, scores::Scores};
+use super::{
+    Group,
+    scores::{LayerScores, Scores},
+};
 use crate::error::{Error, Result};
 
 /// How many neurons of a layer stay.
@@ -121,7 +124,10 @@ impl Budget {
         }
     }
 
-    /// Keeps the neurons with the largest scores; ties keep the lower index.
+    /// Keeps the first units of each layer's ranking ([`LayerScores::ranked_units`]).
+    ///
+    /// A budget counts units, which are neurons unless the scores say otherwise. What a smaller
+    /// budget keeps, a larger one of the same scores keeps too.
     ///
     /// # Errors
     /// [`Error::Argument`] when a named layer does not exist, a count does not fit, or a score is
@@ -137,8 +143,8 @@ impl Budget {
             layers: layers
                 .map(|(layer, count)| LayerPlan {
                     name: layer.name.clone(),
-                    width: layer.values.len(),
-                    keep: largest(&layer.values, count),
+                    width: layer.width(),
+                    keep: first(layer, count),
                 })
                 .collect(),
         })
@@ -180,7 +186,7 @@ impl Budget {
     fn local_counts(&self, scores: &Scores) -> Result<Vec<usize>> {
         let layers = scores.layers.iter();
         layers
-            .map(|layer| self.keep_of(&layer.name).of(layer.values.len()))
+            .map(|layer| self.keep_of(&layer.name).of(layer.unit_count()))
             .collect()
     }
 
@@ -194,9 +200,9 @@ impl Budget {
         for &layer in &shared {
             let values = &scores.layers[layer].values;
             let mean = values.iter().sum::<f64>() / values.len() as f64;
-            let unit = if mean > 0.0 { mean } else { 1.0 };
-            let ranked = values.iter().enumerate();
-            pool.extend(ranked.map(|(neuron, score)| (score / unit, layer, neuron)));
+            let scale = if mean > 0.0 { mean } else { 1.0 };
+            let ranked = scores.layers[layer].ranked_units().into_iter().enumerate();
+            pool.extend(ranked.map(|(place, unit)| (values[unit[0]] / scale, layer, place)));
         }
         let total = self.default.of(pool.len()).unwrap_or(pool.len());
         // The best neuron of each layer stays whatever the others score.
@@ -227,25 +233,27 @@ impl Plan {
         let layers = self.layers.iter_mut().zip(groups).zip(&scores.layers);
         for ((layer, group), scores) in layers {
             let parts = group.parts();
+            if parts.is_empty() {
+                continue;
+            }
+            let units = scores.ranked_units();
             for part in &parts {
-                if part
-                    .iter()
-                    .any(|neuron| layer.keep.binary_search(neuron).is_ok())
-                {
+                let is_kept = |neuron| layer.keep.binary_search(neuron).is_ok();
+                if part.iter().any(is_kept) {
                     continue;
                 }
-                let best = part.iter().copied().reduce(|best, neuron| {
-                    if scores.values[neuron] > scores.values[best] {
-                        neuron
-                    } else {
-                        best
-                    }
-                });
-                let Some(best) = best else { continue };
-                if let Some(worst) = worst_of_many(&parts, &layer.keep, &scores.values) {
-                    layer.keep.retain(|&neuron| neuron != worst);
+                let reaches = |unit: &&Vec<usize>| {
+                    unit.iter().any(|neuron| part.binary_search(neuron).is_ok())
+                };
+                let Some(best) = units.iter().find(reaches) else {
+                    continue;
+                };
+                if let Some(worst) = worst_to_spare(&parts, &layer.keep, &units) {
+                    layer
+                        .keep
+                        .retain(|neuron| worst.binary_search(neuron).is_err());
                 }
-                layer.keep.push(best);
+                layer.keep.extend(best);
                 layer.keep.sort_unstable();
             }
         }
@@ -258,31 +266,36 @@ impl Plan {
     }
 }
 
-/// The kept neuron with the smallest score among those whose loss leaves no part empty.
-fn worst_of_many(parts: &[Vec<usize>], keep: &[usize], scores: &[f64]) -> Option<usize> {
-    let spare = |neuron: &usize| {
-        parts.iter().all(|part| {
-            let kept = part.iter().filter(|n| keep.binary_search(n).is_ok());
-            !part.contains(neuron) || kept.count() > 1
-        })
+/// The last kept unit of the ranking whose loss leaves no part empty.
+fn worst_to_spare<'u>(
+    parts: &[Vec<usize>],
+    keep: &[usize],
+    units: &'u [Vec<usize>],
+) -> Option<&'u Vec<usize>> {
+    let held = |part: &[usize], neurons: &[usize]| {
+        let held = neurons.iter();
+        held.filter(|neuron| part.binary_search(neuron).is_ok())
+            .count()
     };
-    let spares = keep.iter().copied().filter(spare);
-    spares.reduce(|worst, neuron| {
-        if scores[neuron] <= scores[worst] {
-            neuron
-        } else {
-            worst
-        }
-    })
+    let kept: Vec<usize> = parts.iter().map(|part| held(part, keep)).collect();
+    let is_spare = |unit: &&Vec<usize>| {
+        let is_kept = unit.iter().any(|neuron| keep.binary_search(neuron).is_ok());
+        is_kept
+            && parts.iter().zip(&kept).all(|(part, &kept)| {
+                let own = held(part, unit);
+                own == 0 || own < kept
+            })
+    };
+    units.iter().rev().find(is_spare)
 }
 
-/// Indices of the `count` largest scores, sorted by index.
-fn largest(scores: &[f64], count: usize) -> Vec<usize> {
-    let mut order: Vec<usize> = (0..scores.len()).collect();
-    order.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]).then(a.cmp(&b)));
-    order.truncate(count);
-    order.sort_unstable();
-    order
+/// The neurons of the first `count` units, sorted.
+fn first(scores: &LayerScores, count: usize) -> Vec<usize> {
+    let mut units = scores.ranked_units();
+    units.truncate(count);
+    let mut keep = units.concat();
+    keep.sort_unstable();
+    keep
 }
 
 #[cfg(test)]
@@ -293,10 +306,7 @@ mod tests {
         Scores {
             layers: layers
                 .iter()
-                .map(|(name, values)| super::super::LayerScores {
-                    name: (*name).to_owned(),
-                    values: values.to_vec(),
-                })
+                .map(|(name, values)| LayerScores::new(*name, values.to_vec()))
                 .collect(),
         }
     }
@@ -337,10 +347,45 @@ mod tests {
     }
 
     #[test]
-    fn the_largest_scores_stay_and_ties_keep_the_lower_index() {
-        assert_eq!(largest(&[1.0, 3.0, 2.0, 3.0], 2), [1, 3]);
-        assert_eq!(largest(&[2.0, 2.0, 2.0], 2), [0, 1]);
-        assert_eq!(largest(&[0.0, f64::INFINITY], 1), [1]);
+    fn the_first_units_stay_and_a_smaller_budget_is_a_subset() {
+        let alone = LayerScores::new("a", vec![1.0, 3.0, 2.0, 3.0]);
+        assert_eq!(first(&alone, 2), [1, 3]);
+        let paired = LayerScores {
+            ranking: vec![4, 1, 0, 3, 2, 5],
+            units: vec![0, 1, 2, 0, 1, 2],
+            ..LayerScores::new("a", vec![1.0; 6])
+        };
+        let expected: [&[usize]; 3] = [&[1, 4], &[0, 1, 3, 4], &[0, 1, 2, 3, 4, 5]];
+        for (count, expected) in (1..).zip(expected) {
+            assert_eq!(first(&paired, count), expected);
+        }
+        // A third of three channels, however many neurons these have.
+        let scores = Scores {
+            layers: vec![paired],
+        };
+        let plan = Budget::uniform(Keep::Share(0.3)).select(&scores).unwrap();
+        assert_eq!(
+            (plan.layers[0].width, &*plan.layers[0].keep),
+            (6, &[1, 4][..])
+        );
+        let plan = Budget::uniform(Keep::Count(2)).select(&scores).unwrap();
+        assert_eq!(plan.layers[0].keep, [0, 1, 3, 4]);
+    }
+
+    #[test]
+    fn the_worst_unit_that_no_part_needs_makes_room() {
+        let units = [vec![0, 3], vec![1], vec![2], vec![4]];
+        let parts = [vec![0, 1, 2], vec![2, 3, 4]];
+        for (keep, expected) in [
+            // Both parts have another.
+            (&[0, 2, 3][..], Some(&units[2])),
+            // Neuron 2 is the only one of the second part.
+            (&[1, 2], Some(&units[1])),
+            // Each part has one.
+            (&[1, 4], None),
+        ] {
+            assert_eq!(worst_to_spare(&parts, keep, &units), expected, "{keep:?}");
+        }
     }
 
     #[test]

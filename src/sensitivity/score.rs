@@ -107,10 +107,7 @@ where
     let found = measure.finish()?;
     let scored = norms.iter().zip(found).map(|(&norms, layers)| {
         let named = request.head.layers.iter().zip(layers);
-        let layers = named.map(|(layer, values)| LayerScores {
-            name: layer.name.clone(),
-            values,
-        });
+        let layers = named.map(|(layer, values)| LayerScores::new(&layer.name, values));
         Scored {
             scores: Scores {
                 layers: layers.collect(),

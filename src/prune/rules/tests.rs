@@ -420,10 +420,7 @@ fn failure(case: &Case) -> Option<String> {
 /// The pruned model against the masked one, in both engines.
 fn inexact(graph: &Graph<'_>, shapes: &Shapes, group: &Group) -> Option<String> {
     let scores = Scores {
-        layers: vec![LayerScores {
-            name: "fc1".to_owned(),
-            values: vec![1.0, 5.0, 2.0, 4.0, 0.0, 3.0],
-        }],
+        layers: vec![LayerScores::new("fc1", vec![1.0, 5.0, 2.0, 4.0, 0.0, 3.0])],
     };
     let plan = Budget::uniform(Keep::Count(3)).select(&scores).unwrap();
     let masked = mask::masked(graph, &[group], &plan).unwrap();
