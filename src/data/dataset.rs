@@ -218,12 +218,22 @@ impl Dataset {
         }
         let mut hash = Sha256::new();
         self.inner.opened.samples.digest(&mut hash)?;
-        let text: String = hash
-            .finalize()
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let text = hexadecimal(hash);
         Ok(self.inner.fingerprint.get_or_init(|| text).clone())
+    }
+
+    /// A hash that changes whenever a sample may have changed: the fingerprint, when image files were
+    /// written, and which samples were chosen. For what is kept on this machine; a copy of the data
+    /// set has another one.
+    pub fn state(&self) -> Result<String> {
+        let opened = &self.inner.opened;
+        let mut hash = Sha256::new();
+        hash.update(self.fingerprint()?);
+        opened.samples.digest_times(&mut hash)?;
+        for &index in &opened.chosen {
+            hash.update((index as u64).to_le_bytes());
+        }
+        Ok(hexadecimal(hash))
     }
 
     /// What is read and what is done to it, for the user.
@@ -306,6 +316,11 @@ impl Dataset {
             what,
         })
     }
+}
+
+fn hexadecimal(hash: Sha256) -> String {
+    let bytes = hash.finalize();
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn synthetic_recipe(options: &DataOptions) -> Result<(Recipe, Look), Problem> {

@@ -6,6 +6,7 @@
 
 use std::fs::DirEntry;
 use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
 
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
@@ -251,6 +252,17 @@ impl Samples for ImageFiles {
             hash.update((name.len() as u64).to_le_bytes());
             hash.update(name.as_bytes());
             hash.update(size.to_le_bytes());
+        }
+        Ok(())
+    }
+
+    /// When each file was written: an image may be replaced by another one of the same size.
+    fn digest_times(&self, hash: &mut Sha256) -> Result<()> {
+        for (path, _) in &self.listing.files {
+            let metadata = path.metadata().map_err(Error::io(path))?;
+            let modified = metadata.modified().map_err(Error::io(path))?;
+            let since = modified.duration_since(UNIX_EPOCH).unwrap_or_default();
+            hash.update(since.as_nanos().to_le_bytes());
         }
         Ok(())
     }

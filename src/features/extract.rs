@@ -1,10 +1,10 @@
 //! The trunk run over the samples that are wanted and not there yet.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use super::{Cache, FeatureBatch, FeatureSet, ModelInput, Trunk, layout::Layout};
 use crate::{
-    data::Dataset,
+    data::{Dataset, Preprocess},
     engine::Engine,
     error::{Error, Result, Site},
     graph::{Graph, Shapes},
@@ -25,6 +25,10 @@ pub struct Extraction<'e> {
     pub head: &'e Head,
     /// The samples to choose from.
     pub dataset: &'e Dataset,
+    /// What was done to them.
+    pub preprocess: &'e Preprocess,
+    /// The model's file, for the list of what the cache holds.
+    pub model: Option<&'e Path>,
     /// What the model takes.
     pub input: &'e ModelInput,
     /// Positions in the data set of the samples that are wanted, in the order of the result.

@@ -6,7 +6,7 @@ use crate::{
     error::{Error, Result, Site},
     graph::{self, Graph, Shapes, ValueId},
     head::Head,
-    onnx::Tensor,
+    onnx::{ModelProto, Tensor},
 };
 
 /// What enters the head for one batch of samples.
@@ -50,18 +50,12 @@ impl Trunk {
         shapes: &Shapes,
         head: &Head,
     ) -> Result<Self> {
-        let inputs = graph.inputs();
-        let computed = head.features.iter().filter(|id| !inputs.contains(id));
-        let computed: Vec<ValueId> = computed.copied().collect();
+        let computed = computed(graph, head);
         let place = |id: &ValueId| computed.iter().position(|other| other == id);
         let sources = head.features.iter();
         let sources = sources.map(|id| place(id).map_or(Source::Input, Source::Output));
-        let session = if computed.is_empty() {
-            None
-        } else {
-            let model = graph::extract(graph, shapes, &inputs, &computed)?;
-            Some(engine.load(&model)?)
-        };
+        let session = model(graph, shapes, head)?;
+        let session = session.map(|model| engine.load(&model)).transpose()?;
         Ok(Self {
             input: super::ModelInput::of(graph)?.name,
             session,
@@ -123,4 +117,20 @@ impl Trunk {
         let batches = batches.into_iter();
         batches.map(|samples| self.run(samples?))
     }
+}
+
+/// The part of the model in front of the features; nothing where all of them are its inputs.
+pub(super) fn model(graph: &Graph<'_>, shapes: &Shapes, head: &Head) -> Result<Option<ModelProto>> {
+    let computed = computed(graph, head);
+    if computed.is_empty() {
+        return Ok(None);
+    }
+    graph::extract(graph, shapes, &graph.inputs(), &computed).map(Some)
+}
+
+/// The features that are no inputs of the model.
+fn computed(graph: &Graph<'_>, head: &Head) -> Vec<ValueId> {
+    let inputs = graph.inputs();
+    let features = head.features.iter().copied();
+    features.filter(|id| !inputs.contains(id)).collect()
 }

@@ -7,7 +7,7 @@
 //!   that would be lost; `external` reads weights from other files; `check` compares tensors with
 //!   their shapes.
 //! - Out: `save` puts whole files in place; `stream` encodes around the weights; `detach` moves
-//!   weights to a data file.
+//!   weights to a data file; [`digest()`] hashes what would be written.
 //! - Between: `walk` finds every tensor; `layout`, `decode`, `cast` and [`mod@slice`] turn bytes
 //!   into values; `node` and `value` build and read messages; [`text`] shows them.
 
@@ -17,6 +17,7 @@ mod cast;
 mod check;
 mod decode;
 mod detach;
+mod digest;
 mod dtype;
 mod external;
 mod layout;
@@ -38,6 +39,7 @@ pub mod proto {
     include!(concat!(env!("OUT_DIR"), "/onnx.rs"));
 }
 
+pub use digest::digest;
 pub use model::{Limits, Model};
 pub use proto::{
     AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto,

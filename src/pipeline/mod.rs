@@ -13,6 +13,7 @@ mod prune;
 mod repeat;
 mod score;
 mod setup;
+mod shares;
 mod verify;
 mod watch;
 

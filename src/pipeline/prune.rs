@@ -282,18 +282,15 @@ fn measure(
     if !setup.has_data() {
         return Ok((None, None));
     }
-    watch.stage("measuring", Some(2 * setup.held_out.len() as u64));
+    watch.stage("measuring", Some(2 * setup.shares.held_out.len() as u64));
     let before = top_classes(setup, head, setup.graph.model(), watch)?;
     let after = top_classes(setup, head, pruned, watch)?;
     let agreement = eval::agreement(&before, &after);
-    let labels = setup.dataset.labels().map(|labels| {
-        let held_out = setup.held_out.iter();
-        held_out.map(|&index| labels[index]).collect::<Vec<_>>()
-    });
-    let accuracy = labels
+    let accuracy = setup
+        .held_out_labels()
         .map(|labels| {
             let classes = head.scores.classes;
-            eval::accuracy(&before, &after, &labels, classes, setup.dataset.path())
+            eval::accuracy(&before, &after, &labels, classes, setup.reported().path())
         })
         .transpose()?;
     Ok((accuracy, Some(agreement)))
@@ -316,7 +313,7 @@ fn top_classes(
         input: &setup.input.name,
         classes: head.scores.classes,
     };
-    scorer.of(setup.stream(&setup.held_out)?.map(|batch| {
+    scorer.of(setup.held_out()?.map(|batch| {
         let batch = batch?;
         if watch.cancelled() {
             return Err(setup::cancelled());

@@ -12,7 +12,6 @@ use super::{
 use crate::{
     engine::EngineInfo,
     error::Result,
-    features::Trunk,
     head::Head,
     prune::Scores,
     sensitivity::{self, Of, ScoreOptions, Scored},
@@ -105,16 +104,28 @@ pub(super) fn scores(
         head,
         options: &options,
     };
-    let scored = if options.criterion.needs_samples() {
-        watch.stage("scoring", Some(setup.scored.len() as u64));
-        let mut trunk = Trunk::new(setup.engine(), &setup.graph, &setup.shapes, head)?;
-        if let Some(note) = trunk.note() {
-            watch.note(note);
+    let calibration = &setup.shares.calibration;
+    let positions: Vec<usize> = (0..calibration.len()).collect();
+    let batch = setup.batch_size()?;
+    // Not before the criterion asks for samples: a head that is linear up to the logits needs none.
+    let mut features = None;
+    let batches = positions.chunks(batch).map(|part| {
+        let features = match &mut features {
+            Some(features) => features,
+            none => {
+                let found = setup.features(head, calibration, watch)?;
+                watch.stage("scoring", Some(found.len() as u64));
+                none.insert(found)
+            }
+        };
+        let batch = features.read(part)?;
+        if watch.cancelled() {
+            return Err(setup::cancelled());
         }
-        sensitivity::score(request, setup.features(&mut trunk, watch)?)?
-    } else {
-        sensitivity::score(request, std::iter::empty())?
-    };
+        watch.step(batch.samples as u64);
+        Ok(batch)
+    });
+    let scored = sensitivity::score(request, batches)?;
     if scored.report.samples > 0 && !setup.has_data() {
         watch.note(
             "no --data: the scores come from synthetic noise, which shows less than real samples \

@@ -2,26 +2,23 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{metadata, watch::Watch};
+use super::{
+    metadata,
+    shares::{Shares, spread},
+    watch::Watch,
+};
 use crate::{
-    data::{self, DataOptions, Dataset, InputShape, Overrides, Preprocess},
+    data::{DataOptions, Dataset, InputShape, Overrides, Preprocess},
     engine::{self, Engine, EngineChoice, EngineOptions, Selected},
     error::{Error, Result},
-    features::{self, FeatureBatch, ModelInput, Samples, Trunk},
+    features::{self, Cache, CacheChoice, Event, Extraction, FeatureSet, ModelInput, Samples},
     graph::{Graph, Shapes, ValueId},
     head::{self, Head},
     onnx::{Dim, Model},
 };
 
-/// Share of a data set that is scored; the rest is held out for proof and accuracy.
-const SCORED_SHARE: f64 = 0.8;
-/// Most samples that are scored without `--samples`. On Fashion-MNIST nets the kept set of 1,000
-/// images overlapped that of 10,000 by 95 % and more for p = 1 and 2.
-const MOST_SCORED: usize = 1000;
-/// The same for synthetic noise, of which more tells nothing new.
+/// Most samples of synthetic noise that are scored without `--samples`; more tell nothing new.
 const MOST_SYNTHETIC: usize = 32;
-/// Most held-out samples that accuracy is measured on: 2,000 tell 90 % to within 0.7 points.
-const MOST_HELD_OUT: usize = 2000;
 /// Samples of the proof; every one of them runs through each model in each engine.
 const PROOF_SAMPLES: usize = 16;
 /// The same for inputs of 64 x 64 x 3 values and more.
@@ -33,9 +30,11 @@ const LARGE_SAMPLE: usize = 12_288;
 pub struct SourceOptions {
     /// Data set; nothing for synthetic noise.
     pub data: Option<PathBuf>,
+    /// A second data set, for figures alone; nothing to hold out a part of `data`.
+    pub test: Option<PathBuf>,
     /// Flags on preprocessing.
     pub overrides: Overrides,
-    /// Most samples to score; 1,000 by default, 32 of synthetic noise.
+    /// Most samples to score and solve on; 1,000 by default, 32 of synthetic noise.
     pub samples: Option<usize>,
     /// Seed of every random choice.
     pub seed: u64,
@@ -43,21 +42,24 @@ pub struct SourceOptions {
     pub engine: EngineOptions,
     /// Samples per run.
     pub batch: Option<usize>,
+    /// Where features are kept between runs; those of synthetic noise are never kept.
+    pub cache: CacheChoice,
 }
 
 /// A model ready to be worked on.
 pub(super) struct Setup<'m> {
     pub(super) options: &'m SourceOptions,
+    model: Option<&'m Path>,
     pub(super) graph: Graph<'m>,
     pub(super) shapes: Shapes,
     pub(super) input: ModelInput,
     pub(super) preprocess: Preprocess,
     pub(super) dataset: Dataset,
+    /// The `--test` data set.
+    test: Option<Dataset>,
     pub(super) selected: Selected,
-    /// Positions of the samples that are scored, sorted.
-    pub(super) scored: Vec<usize>,
-    /// Positions of the samples held out, sorted; the scored ones where there is only one sample.
-    pub(super) held_out: Vec<usize>,
+    pub(super) shares: Shares,
+    cache: Cache,
 }
 
 impl<'m> Setup<'m> {
@@ -96,17 +98,27 @@ impl<'m> Setup<'m> {
                 Dataset::synthetic(&reading)?
             }
         };
-        let (scored, held_out) = split(dataset.len(), options);
+        let test = options.test.as_deref();
+        let test = test.map(|path| Dataset::open(path, &reading)).transpose()?;
+        if let Some(test) = &test {
+            same_classes(&dataset, test)?;
+        }
+        let cache = match &options.data {
+            Some(_) => Cache::open(&options.cache)?,
+            None => Cache::open(&CacheChoice::Off)?,
+        };
         Ok(Self {
+            shares: Shares::of(dataset.len(), test.as_ref().map(Dataset::len), options),
             shapes: Shapes::declared(&graph),
             options,
             graph,
             input,
             preprocess,
+            model: model.path(),
             dataset,
+            test,
             selected,
-            scored,
-            held_out,
+            cache,
         })
     }
 
@@ -128,7 +140,7 @@ impl<'m> Setup<'m> {
             return declared;
         }
         watch.stage("finding the head", None);
-        let sample = self.samples(&self.scored[..1])?;
+        let sample = self.samples(&self.shares.calibration[..1])?;
         self.shapes = features::probe(self.engine(), &self.graph, &self.shapes, &sample[0].input)?;
         head::find(&self.graph, &self.shapes)
     }
@@ -187,22 +199,77 @@ impl<'m> Setup<'m> {
         Ok(batches.map(|batch| self.input.samples(batch?)))
     }
 
-    /// Runs the trunk over the scored samples; each batch is one step for `watch`.
-    pub(super) fn features<'s>(
-        &'s self,
-        trunk: &'s mut Trunk,
-        watch: &'s dyn Watch,
-    ) -> Result<impl Iterator<Item = Result<FeatureBatch>> + 's> {
-        let samples = self.stream(&self.scored)?;
-        let features = trunk.features(samples);
-        Ok(features.map(move |batch| {
-            let batch = batch?;
+    /// Reads the held-out samples batch by batch.
+    pub(super) fn held_out(&self) -> Result<impl Iterator<Item = Result<Samples>> + '_> {
+        let held_out = &self.shares.held_out;
+        let batches = self.reported().batches(held_out, self.batch_size()?);
+        Ok(batches.map(|batch| self.input.samples(batch?)))
+    }
+
+    /// The data set that held-out samples are counted in.
+    pub(super) fn reported(&self) -> &Dataset {
+        self.test.as_ref().unwrap_or(&self.dataset)
+    }
+
+    /// The `--test` data set, where there is one.
+    pub(super) fn test(&self) -> Option<&Dataset> {
+        self.test.as_ref()
+    }
+
+    /// Classes of the held-out samples, where they are known.
+    pub(super) fn held_out_labels(&self) -> Option<Vec<usize>> {
+        let labels = self.reported().labels()?;
+        let held_out = self.shares.held_out.iter();
+        Some(held_out.map(|&index| labels[index]).collect())
+    }
+
+    /// The features of samples of the data set, in the order of `indices`. Whatever was asked for
+    /// before, in this run or with the same cache, is not computed again.
+    pub(super) fn features(
+        &self,
+        head: &Head,
+        indices: &[usize],
+        watch: &dyn Watch,
+    ) -> Result<FeatureSet> {
+        self.extract(head, &self.dataset, indices, watch)
+    }
+
+    /// The features of all held-out samples.
+    pub(super) fn held_out_features(&self, head: &Head, watch: &dyn Watch) -> Result<FeatureSet> {
+        self.extract(head, self.reported(), &self.shares.held_out, watch)
+    }
+
+    fn extract(
+        &self,
+        head: &Head,
+        dataset: &Dataset,
+        indices: &[usize],
+        watch: &dyn Watch,
+    ) -> Result<FeatureSet> {
+        let extraction = Extraction {
+            engine: self.engine(),
+            graph: &self.graph,
+            shapes: &self.shapes,
+            head,
+            dataset,
+            preprocess: &self.preprocess,
+            model: self.model,
+            input: &self.input,
+            indices,
+            batch: self.batch_size()?,
+            cache: &self.cache,
+        };
+        features::extract(extraction, &mut |event| {
+            match event {
+                Event::Begin(rows) => watch.stage("running the trunk", Some(rows as u64)),
+                Event::Rows(rows) => watch.step(rows as u64),
+                Event::Note(text) => watch.note(text),
+            }
             if watch.cancelled() {
                 return Err(cancelled());
             }
-            watch.step(batch.samples as u64);
-            Ok(batch)
-        }))
+            Ok(())
+        })
     }
 
     /// Fresh samples for the proof.
@@ -212,9 +279,9 @@ impl<'m> Setup<'m> {
         } else {
             PROOF_SAMPLES_LARGE
         };
-        let chosen = spread(&self.held_out, most);
+        let chosen = spread(&self.shares.held_out, most);
         let batch = self.input.fixed_batch().unwrap_or(chosen.len());
-        let batches = self.dataset.batches(&chosen, batch);
+        let batches = self.reported().batches(&chosen, batch);
         batches.map(|batch| self.input.samples(batch?)).collect()
     }
 
@@ -263,24 +330,16 @@ pub(super) fn load(path: &Path) -> Result<Model> {
     Model::load(path, &crate::onnx::Limits::default())
 }
 
-fn split(count: usize, options: &SourceOptions) -> (Vec<usize>, Vec<usize>) {
-    let (mut scored, mut held_out) = data::split(count, SCORED_SHARE, options.seed);
-    if held_out.is_empty() {
-        held_out.clone_from(&scored);
+/// Classes count by the names of folders, which must be the same in both data sets.
+fn same_classes(dataset: &Dataset, test: &Dataset) -> Result<()> {
+    match (dataset.class_names(), test.class_names()) {
+        (Some(ours), Some(others)) if ours != others => Err(Error::Data {
+            path: test.path().to_owned(),
+            what: format!(
+                "its class folders are {others:?}, those of {} {ours:?}",
+                dataset.path().display()
+            ),
+        }),
+        _ => Ok(()),
     }
-    if scored.is_empty() {
-        scored.clone_from(&held_out);
-    }
-    let scored = spread(&scored, options.samples.unwrap_or(MOST_SCORED));
-    (scored, spread(&held_out, MOST_HELD_OUT))
-}
-
-/// At most `most` entries, evenly spread.
-fn spread(indices: &[usize], most: usize) -> Vec<usize> {
-    if indices.len() <= most {
-        return indices.to_vec();
-    }
-    (0..most)
-        .map(|index| indices[index * indices.len() / most])
-        .collect()
 }

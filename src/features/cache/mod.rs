@@ -1,14 +1,17 @@
 //! Features that were computed before.
 
+mod key;
 mod memory;
 
 use std::{
+    collections::BTreeMap,
     path::PathBuf,
     sync::{Mutex, PoisonError},
 };
 
 use super::{Extraction, FeatureSet, extract::Listener};
 use crate::error::Result;
+use key::Key;
 use memory::Memory;
 
 /// Where features are kept between runs.
@@ -26,7 +29,7 @@ pub enum CacheChoice {
 /// Features that were computed before, in this run or an earlier one.
 #[derive(Debug, Default)]
 pub struct Cache {
-    memory: Mutex<Memory>,
+    memory: Mutex<BTreeMap<Key, Memory>>,
 }
 
 impl Cache {
@@ -44,6 +47,7 @@ impl Cache {
         on: &mut Listener<'_>,
     ) -> Result<FeatureSet> {
         let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
-        memory.features(extraction, on)
+        let key = Key::of(&extraction)?;
+        memory.entry(key).or_default().features(extraction, on)
     }
 }
