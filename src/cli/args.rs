@@ -122,6 +122,9 @@ pub(super) struct PruneArgs {
     pub(super) samples: SampleFlags,
     #[command(flatten)]
     pub(super) data: DataFlags,
+    /// Samples for figures alone; nothing of --data is held out then
+    #[arg(long, value_name = "PATH", help_heading = "Data")]
+    pub(super) test: Option<PathBuf>,
     #[command(flatten)]
     pub(super) engine: EngineFlags,
     /// Replace OUT if it exists
@@ -266,6 +269,13 @@ pub(super) struct SampleFlags {
     /// Samples per run of the model [default: by the size of a sample]
     #[arg(long, value_name = "N", value_parser = values::at_least_one, allow_negative_numbers = true)]
     pub(super) batch: Option<usize>,
+    /// Keep what the trunk computes in this folder, and use what is there [default: the user's
+    /// cache folder]
+    #[arg(long, value_name = "DIR", conflicts_with = "no_cache")]
+    pub(super) cache: Option<PathBuf>,
+    /// Keep what the trunk computes in memory alone
+    #[arg(long)]
+    pub(super) no_cache: bool,
 }
 
 /// Flags about what is done to a sample; each replaces one setting of the preset or file.

@@ -1,9 +1,11 @@
 //! No flag is accepted and ignored: what would have no effect is an error that says so.
 
+use std::path::Path;
+
 use clap::{ArgMatches, CommandFactory, error::ErrorKind, parser::ValueSource};
 use onnx_prune::{Error, Result};
 
-use super::args::{Cli, DataFlags, PreprocessFlags, SampleFlags, ScoreFlags};
+use super::args::{Cli, DataFlags, PreprocessFlags, SampleFlags, ScoreArgs, ScoreFlags};
 
 /// Flags that every command has; they may stand in front of a subcommand.
 const GLOBAL: [&str; 3] = ["json", "quiet", "verbose"];
@@ -41,6 +43,47 @@ impl DataFlags {
             (true, Some(&name)) => Err(no_effect(name, "without --data")),
             _ => Ok(()),
         }
+    }
+}
+
+impl SampleFlags {
+    /// Features of noise are not worth keeping, and never are.
+    pub(super) fn check(&self, data: &DataFlags) -> Result<()> {
+        match (data.data.is_none(), self.about_the_cache()) {
+            (true, Some(name)) => Err(no_effect(name, "without --data")),
+            _ => Ok(()),
+        }
+    }
+
+    /// The flag about the cache that was given.
+    fn about_the_cache(&self) -> Option<&'static str> {
+        let flags = [
+            ("--cache", self.cache.is_some()),
+            ("--no-cache", self.no_cache),
+        ];
+        let mut given = flags.into_iter().filter(|(_, given)| *given);
+        given.next().map(|(name, _)| name)
+    }
+}
+
+impl ScoreArgs {
+    /// Criteria that look at weights alone run nothing.
+    pub(super) fn check(&self) -> Result<()> {
+        let criterion = self.score.criterion.unwrap_or_default();
+        match self.samples.about_the_cache() {
+            Some(name) if !criterion.needs_samples() => {
+                Err(no_effect(name, &format!("with --criterion {criterion}")))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Figures need samples to score on as well.
+pub(super) fn test(test: Option<&Path>, data: &DataFlags) -> Result<()> {
+    match (test, &data.data) {
+        (Some(_), None) => Err(no_effect("--test", "without --data")),
+        _ => Ok(()),
     }
 }
 

@@ -1,8 +1,8 @@
 //! From flags to the library's options; what was not given keeps the library's default.
 
 use onnx_prune::{
-    Result, data::Overrides, engine::EngineOptions, onnx::Overwrite, pipeline::SourceOptions,
-    sensitivity::ScoreOptions,
+    Result, data::Overrides, engine::EngineOptions, features::CacheChoice, onnx::Overwrite,
+    pipeline::SourceOptions, sensitivity::ScoreOptions,
 };
 
 use super::args::{DataFlags, EngineFlags, PreprocessFlags, SampleFlags, ScoreFlags};
@@ -56,6 +56,7 @@ pub(super) fn source(
     engine: &EngineFlags,
 ) -> Result<SourceOptions> {
     data.check()?;
+    samples.check(data)?;
     let default = SourceOptions::default();
     Ok(SourceOptions {
         data: data.data.clone(),
@@ -64,6 +65,12 @@ pub(super) fn source(
         seed: data.seed.unwrap_or(default.seed),
         engine: engine.to_options(),
         batch: samples.batch,
+        cache: match (&samples.cache, samples.no_cache) {
+            (Some(folder), _) => CacheChoice::At(folder.clone()),
+            (None, true) => CacheChoice::Off,
+            (None, false) => default.cache,
+        },
+        test: default.test,
     })
 }
 

@@ -9,7 +9,7 @@ use onnx_prune::{
 use super::{
     Outcome,
     args::{Global, PruneArgs},
-    options, output,
+    checks, options, output,
     progress::Terminal,
 };
 
@@ -28,6 +28,8 @@ fn options_of(args: &PruneArgs) -> Result<PruneOptions> {
     let mut options = PruneOptions::new(&files.input, &files.output);
     options.overwrite = options::overwrite(args.force);
     options.source = options::source(&args.data, &args.samples, &args.engine)?;
+    checks::test(args.test.as_deref(), &args.data)?;
+    options.source.test = args.test.clone();
     options.score = args.score.to_options(&args.samples)?;
     options.of = args.score.of;
     options.verify = match (args.no_verify, args.require_both) {

@@ -14,6 +14,7 @@ use super::{
 };
 
 pub(super) fn run(args: &ScoreArgs, global: &Global) -> Result<Outcome> {
+    args.check()?;
     let options = ScoreRunOptions {
         input: args.input.clone(),
         source: options::source(&args.data, &args.samples, &args.engine)?,

@@ -18,7 +18,7 @@ mod verify;
 mod watch;
 
 pub use gradient::{GradientOptions, GradientReport, gradient};
-pub use parts::{DataReport, FileReport, HeadReport, LayerReport};
+pub use parts::{DataReport, FileReport, HeadReport, LayerReport, TestReport};
 pub use prune::{PruneOptions, PruneReport, Verify, prune};
 pub use score::{ScoreReport, ScoreRunOptions, score};
 pub use setup::SourceOptions;

@@ -34,6 +34,20 @@ pub struct DataReport {
     pub fingerprint: Option<String>,
     /// What was done to each sample.
     pub preprocess: Preprocess,
+    /// The samples that figures come from, where they are a data set of their own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub test: Option<TestReport>,
+}
+
+/// A data set that nothing but figures come from.
+#[derive(Clone, Debug, Serialize)]
+pub struct TestReport {
+    /// File or folder.
+    pub path: PathBuf,
+    /// What was read and what was done to it, in words.
+    pub description: String,
+    /// SHA-256 over the samples or their names and sizes.
+    pub fingerprint: String,
 }
 
 /// The head as it was found.
@@ -80,6 +94,17 @@ impl DataReport {
             description: dataset.describe(),
             fingerprint: real.then(|| dataset.fingerprint()).transpose()?,
             preprocess: setup.preprocess.clone(),
+            test: setup.test().map(TestReport::new).transpose()?,
+        })
+    }
+}
+
+impl TestReport {
+    fn new(test: &Dataset) -> Result<Self> {
+        Ok(Self {
+            path: test.path().to_owned(),
+            description: test.describe(),
+            fingerprint: test.fingerprint()?,
         })
     }
 }

@@ -177,6 +177,7 @@ mod tests {
                 description: "256 synthetic samples".to_owned(),
                 fingerprint: None,
                 preprocess: Preprocess::default(),
+                test: None,
             },
             score: ScoreReport {
                 criterion: Criterion::default(),

@@ -54,6 +54,8 @@ fn cases() -> Vec<Case> {
         case("", "--no-verify", "--no-verify", Json("/verification", Value::Null)),
         case("", "--no-verify", "--no-verify", Seen(|bench, _| metadata(bench, "onnx_prune.verified").starts_with("no "))),
         case("", "--require-both", "--require-both", Error("--require-both: only tract is there")),
+        case("", "--test", "--data @data.npy --test @data.npy", Words("/data/test/path", "data.npy")),
+        case("", "--test", "--test @data.npy", Error("--test: has no effect without --data")),
         // other commands' own
         case("score", "--output", "@in.onnx --output @s.json", Seen(|bench, _| scores(bench) == 16)),
         case("score", "--force", "@in.onnx --output @data.npy --force", Seen(|bench, _| bench.path("data.npy").metadata().unwrap().len() > 1000)),
@@ -121,7 +123,7 @@ const RUNS: [(&str, &str); 4] = [
 ];
 
 #[rustfmt::skip]
-const SCORES: [Row; 15] = [
+const SCORES: [Row; 17] = [
     ("--criterion", "--criterion weight", || Json("/score/criterion", json!("weight"))),
     ("--criterion", "--criterion best", || Error("none of lsa, weight")),
     ("--norm", "--norm 2", || Json("/score/norm", json!("2"))),
@@ -136,6 +138,8 @@ const SCORES: [Row; 15] = [
     ("--seed", "--seed 7", || Json("/seed", json!(7))),
     ("--batch", "--data @data.npy --batch 7", || Json("/score/samples", json!(24))),
     ("--batch", "--batch 0", || Error("must be at least 1")),
+    ("--cache", "--cache @kept", || Error("--cache: has no effect without --data")),
+    ("--no-cache", "--no-cache", || Error("--no-cache: has no effect without --data")),
     ("--scale", "--scale huge", || Error("none of auto, none, std, range")),
 ];
 

@@ -314,6 +314,7 @@ fn ctrl_c_leaves_nothing_behind() {
         "1",
         "--batch",
         "1",
+        "--no-cache",
         "--data",
         &data,
     ];

@@ -4,6 +4,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    sync::OnceLock,
 };
 
 use onnx_prune::{
@@ -83,11 +84,23 @@ pub(crate) fn clean(command: &mut Command, engines: Engines) {
     // Without a PATH there is no Python to ask for its packages.
     command.env("PATH", "/nonexistent");
     command.env("ONNX_PRUNE_HOME", "/nonexistent");
+    command.env("ONNX_PRUNE_CACHE", feature_cache());
     match engines {
         Engines::Tract => command.env_remove("ONNX_PRUNE_ORT_LIB"),
         Engines::Both => command.env("ONNX_PRUNE_ORT_LIB", testing::ort_library()),
     };
     command.stdin(Stdio::null());
+}
+
+/// Where all tests keep their features: never the cache of whoever runs them. Emptied once.
+fn feature_cache() -> &'static Path {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    FOLDER.get_or_init(|| {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("feature-cache");
+        // Not there the first time.
+        let _ = fs::remove_dir_all(&folder);
+        folder
+    })
 }
 
 /// Runs the program to its end.
