@@ -18,7 +18,6 @@ mod context;
 mod path;
 mod rules;
 mod tape;
-pub mod training;
 mod var;
 mod walk;
 
@@ -34,7 +33,6 @@ use crate::{
 };
 use path::Path;
 use tape::Tape;
-use var::Var;
 
 /// What to differentiate.
 #[derive(Clone, Copy, Debug)]
@@ -89,9 +87,7 @@ pub fn differentiate(graph: &Graph<'_>, shapes: &Shapes, request: Request<'_>) -
     let path = Path::find(graph, shapes, request)?;
     let tape = Tape::new(graph);
     let seed = tape.name("seed");
-    let arriving = walk::wide(graph, shapes, &tape, request.of, tape.value(&seed));
-    let found = walk::back(graph, shapes, &path, &tape, request, arriving)?;
-    let found: Vec<String> = found.into_iter().map(Var::name).collect();
+    let found = walk::back(graph, shapes, &path, &tape, request, tape.value(&seed))?;
     let numbers = 0..request.wrt.len();
     let cotangents: Vec<String> = numbers
         .map(|number| tape.name(&format!("cotangent_{number}")))

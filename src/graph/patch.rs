@@ -16,8 +16,11 @@ use crate::{
 pub struct Patch {
     redirected: BTreeMap<Use, String>,
     renamed: BTreeMap<(NodeId, usize), String>,
+    detached: BTreeSet<Use>,
+    removed: BTreeSet<NodeId>,
     initializers: BTreeMap<String, TensorProto>,
     attributes: BTreeMap<(NodeId, String), AttributeProto>,
+    dropped: BTreeSet<(NodeId, String)>,
     inserted: Vec<NodeProto>,
     stale: BTreeSet<ValueId>,
     fresh: BTreeSet<String>,
@@ -35,6 +38,16 @@ impl Patch {
         self.renamed.insert((node, output), name.into());
     }
 
+    /// Takes one input off a node; the inputs behind it move up.
+    pub fn detach(&mut self, reading: Use) {
+        self.detached.insert(reading);
+    }
+
+    /// Removes a node, whose outputs nothing may read any more.
+    pub fn remove(&mut self, node: NodeId) {
+        self.removed.insert(node);
+    }
+
     /// Sets an initializer, new or in place of the one of this name.
     pub fn set_initializer(&mut self, tensor: TensorProto) {
         self.initializers.insert(tensor.name().to_owned(), tensor);
@@ -44,6 +57,11 @@ impl Patch {
     pub fn set_attribute(&mut self, node: NodeId, attribute: AttributeProto) {
         let key = (node, attribute.name().to_owned());
         self.attributes.insert(key, attribute);
+    }
+
+    /// Takes an attribute off a node.
+    pub fn drop_attribute(&mut self, node: NodeId, name: &str) {
+        self.dropped.insert((node, name.to_owned()));
     }
 
     /// Adds a node; it is placed right after the last node it reads from.
@@ -115,6 +133,18 @@ impl Patch {
                 None => attributes.push(attribute),
             }
         }
+        for reading in self.detached.into_iter().rev() {
+            proto.node[reading.node.0].input.remove(reading.input);
+        }
+        for (node, name) in self.dropped {
+            let attributes = &mut proto.node[node.0].attribute;
+            attributes.retain(|attribute| attribute.name() != name);
+        }
+        let mut place = 0;
+        proto.node.retain(|_| {
+            place += 1;
+            !self.removed.contains(&NodeId(place - 1))
+        });
         let mut new = self.initializers;
         for tensor in &mut proto.initializer {
             if let Some(replacement) = new.remove(tensor.name()) {

@@ -39,6 +39,21 @@ impl Shapes {
         shapes
     }
 
+    /// What is known, carried over by name to `to`, an edited form of `from`, but for the values
+    /// `changed` by the edit.
+    pub fn carried(&self, from: &Graph<'_>, to: &Graph<'_>, changed: &[ValueId]) -> Self {
+        let mut shapes = Self::declared(to);
+        for (&id, known) in &self.types {
+            if let Some(new) = to.value(from.name(id))
+                && !changed.contains(&id)
+                && to.constant(new).is_none()
+            {
+                shapes.learn(new, known.clone());
+            }
+        }
+        shapes
+    }
+
     /// Notes what a value is, in place of what was known before.
     pub fn learn(&mut self, id: ValueId, found: TensorType) {
         self.types.insert(id, found);

@@ -16,6 +16,7 @@ pub mod plan;
 pub mod rewrite;
 mod rules;
 pub mod scores;
+pub mod trunk;
 
 pub use group::{Group, Region, Sink, Source};
 pub use plan::{Budget, Keep, Plan, Scope};

@@ -90,7 +90,7 @@ fn add_selection(
 }
 
 /// Cuts the constant behind one input along some of its axes.
-fn cut_constant(
+pub(super) fn cut_constant(
     graph: &Graph<'_>,
     patch: &mut Patch,
     at: Use,
@@ -126,7 +126,7 @@ pub(super) fn is_own_initializer(graph: &Graph<'_>, value: ValueId) -> bool {
 /// Gives a Reshape a target shape with the new number of neurons.
 ///
 /// Sizes that are not fixed are the batch's: copied (0) when it is the first axis, else inferred.
-fn retarget(
+pub(super) fn retarget(
     graph: &Graph<'_>,
     shapes: &Shapes,
     patch: &mut Patch,

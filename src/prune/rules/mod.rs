@@ -173,7 +173,7 @@ impl Arrival<'_> {
 }
 
 /// An axis number as an index; negative ones count from the end.
-pub(super) fn wrap_axis(axis: i64, rank: usize) -> Option<usize> {
+pub(in crate::prune) fn wrap_axis(axis: i64, rank: usize) -> Option<usize> {
     let signed = i64::try_from(rank).ok()?;
     let wrapped = if axis < 0 { axis + signed } else { axis };
     usize::try_from(wrapped).ok().filter(|&index| index < rank)
