@@ -18,6 +18,7 @@ mod context;
 mod path;
 mod rules;
 mod tape;
+pub mod training;
 mod var;
 mod walk;
 
@@ -33,6 +34,7 @@ use crate::{
 };
 use path::Path;
 use tape::Tape;
+use var::Var;
 
 /// What to differentiate.
 #[derive(Clone, Copy, Debug)]
@@ -87,7 +89,9 @@ pub fn differentiate(graph: &Graph<'_>, shapes: &Shapes, request: Request<'_>) -
     let path = Path::find(graph, shapes, request)?;
     let tape = Tape::new(graph);
     let seed = tape.name("seed");
-    let found = walk::back(graph, shapes, &path, &tape, request, tape.value(&seed))?;
+    let arriving = walk::wide(graph, shapes, &tape, request.of, tape.value(&seed));
+    let found = walk::back(graph, shapes, &path, &tape, request, arriving)?;
+    let found: Vec<String> = found.into_iter().map(Var::name).collect();
     let numbers = 0..request.wrt.len();
     let cotangents: Vec<String> = numbers
         .map(|number| tape.name(&format!("cotangent_{number}")))

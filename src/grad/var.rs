@@ -21,6 +21,9 @@ const SLICE_INPUTS: i64 = 10;
 /// Opset from which `Pad` takes its sizes as an input.
 const PAD_INPUTS: i64 = 11;
 
+/// Opset from which `Gemm` may do without its third input.
+const OPTIONAL_ADDEND: i64 = 11;
+
 /// A value of the forward or the gradient graph; copying it copies a reference.
 #[derive(Clone, Copy)]
 pub(super) struct Var<'t> {
@@ -77,6 +80,40 @@ impl<'t> Var<'t> {
 
     pub(super) fn softplus(self) -> Self {
         self.unary("Softplus")
+    }
+
+    pub(super) fn relu(self) -> Self {
+        self.unary("Relu")
+    }
+
+    /// Logarithms of the shares along the second of two axes.
+    pub(super) fn log_softmax(self) -> Self {
+        self.tape
+            .push_with("LogSoftmax", &[self], |node| node.with_int("axis", 1))
+    }
+
+    /// `alpha * self^T * right + beta * addend`, of matrices.
+    pub(super) fn transposed_gemm(
+        self,
+        right: Self,
+        addend: Option<Self>,
+        [alpha, beta]: [f32; 2],
+    ) -> Self {
+        let missing = || self.tape.scalar(0.0);
+        let addend = addend.or_else(|| (self.tape.opset() < OPTIONAL_ADDEND).then(missing));
+        let inputs = [Some(self), Some(right), addend];
+        let inputs: Vec<Self> = inputs.into_iter().flatten().collect();
+        self.tape.push_with("Gemm", &inputs, |node| {
+            let node = node.with_int("transA", 1);
+            let node = match alpha {
+                1.0 => node,
+                _ => node.with_float("alpha", alpha),
+            };
+            match beta {
+                1.0 => node,
+                _ => node.with_float("beta", beta),
+            }
+        })
     }
 
     pub(super) fn pow(self, exponent: Self) -> Self {

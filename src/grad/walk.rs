@@ -16,7 +16,9 @@ use crate::{
     onnx::DataType,
 };
 
-/// Writes the gradient onto `tape` and gives the name of the cotangent at each wanted use.
+/// Writes the gradient onto `tape` and gives the cotangent at each wanted use.
+///
+/// `seed` is what arrives at the scores, `[R, N, K]`; [`wide`] makes it from fewer numbers.
 pub(super) fn back<'t>(
     graph: &'t Graph<'t>,
     shapes: &'t Shapes,
@@ -24,7 +26,7 @@ pub(super) fn back<'t>(
     tape: &'t Tape,
     request: Request<'_>,
     seed: Var<'t>,
-) -> Result<Vec<String>> {
+) -> Result<Vec<Var<'t>>> {
     let mut walk = Walk {
         graph,
         shapes,
@@ -33,25 +35,30 @@ pub(super) fn back<'t>(
         arrived: BTreeMap::new(),
         found: BTreeMap::new(),
     };
-    let scores = tape.value(graph.name(request.of));
-    let scores = match shapes.dtype(request.of) {
-        None | Some(DataType::Float) => scores,
-        Some(_) => scores.to_f32(),
-    };
-    walk.arrived
-        .insert(request.of, vec![seed.expand_like(scores)]);
+    walk.arrived.insert(request.of, vec![seed]);
     for node in path.backwards() {
         walk.visit(node)?;
     }
-    let mut names = Vec::new();
-    for at in request.wrt {
-        let cotangent = match walk.found.get(at) {
-            Some(&found) => found,
-            None => walk.zeros(*at, seed)?,
-        };
-        names.push(cotangent.name());
-    }
-    Ok(names)
+    let found = request.wrt.iter().map(|at| match walk.found.get(at) {
+        Some(&found) => Ok(found),
+        None => walk.zeros(*at, seed),
+    });
+    found.collect()
+}
+
+/// A seed `[R, 1, K]` or `[R, N, K]`, one row for each sample.
+pub(super) fn wide<'t>(
+    graph: &'t Graph<'t>,
+    shapes: &Shapes,
+    tape: &'t Tape,
+    of: ValueId,
+    seed: Var<'t>,
+) -> Var<'t> {
+    let scores = tape.value(graph.name(of));
+    seed.expand_like(match shapes.dtype(of) {
+        None | Some(DataType::Float) => scores,
+        Some(_) => scores.to_f32(),
+    })
 }
 
 struct Walk<'t> {

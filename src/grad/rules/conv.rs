@@ -1,7 +1,8 @@
 //! Convolutions, as they stand in heads: 1x1, over the whole map, and general.
 //!
 //! The class axis is folded into the batch or into a matrix product, because a convolution has one
-//! batch axis only.
+//! batch axis only. Weights have a gradient where the convolution is a dense layer: it sees one pixel
+//! at a time, or all of them at once.
 
 use super::window::Window;
 use crate::{
@@ -16,11 +17,12 @@ pub(super) const RULES: &[(&str, Rule)] = &[("Conv", conv)];
 
 type Flows<'t> = Result<Vec<Flow<'t>>>;
 
-/// Y = W ∗ X + b: dX = Wᵀ ∗ dY (transposed convolution), db = Σ dY
+/// Y = W ∗ X + b: dX = Wᵀ ∗ dY (transposed convolution), db = Σ dY; dW = Σ dY·Xᵀ where W ∗ X is a
+/// matrix product
 fn conv<'t>(c: &Context<'t>) -> Flows<'t> {
     c.each(|input| match input {
         0 => Ok(Flow::Exact(input_gradient(c)?)),
-        1 => Err(c.unsupported("has no gradient for its weights")),
+        1 => Ok(Flow::Exact(weight_gradient(c)?)),
         _ => {
             let mut axes: Vec<usize> = (1..=c.rank(0)?).collect();
             axes.remove(1);
@@ -57,6 +59,33 @@ fn input_gradient<'t>(c: &Context<'t>) -> Result<Var<'t>> {
             window.transposed(node).with_int("group", group)
         });
     Ok(back.reshape_like(x))
+}
+
+/// `[R, M, C, kernel..]`, summed over samples and positions.
+fn weight_gradient<'t>(c: &Context<'t>) -> Result<Var<'t>> {
+    let (dy, x, w) = (c.cotangent()?, c.input(0)?, c.input(1)?);
+    let weights = c.sizes(1, &(0..c.rank(1)?).collect::<Vec<_>>())?;
+    let [outputs, _, kernel @ ..] = weights.as_slice() else {
+        return Err(c.invalid("has weights without a channel axis"));
+    };
+    let window = Window::new(c, kernel.to_vec())?;
+    let outputs = to_index(*outputs);
+    if c.node().int("group").unwrap_or(1) != 1 {
+        return Err(c.unsupported("has no gradient for weights in groups"));
+    }
+    if window.covers_all() {
+        // [R, M, N] · [N, C·kernel]
+        let flat = dy.reshape(&[0, 0, outputs]).transpose(&[0, 2, 1]);
+        return Ok(flat.matmul(x.reshape(&[0, -1])).reshape_like(w));
+    }
+    if window.is_pointwise() {
+        // Σ over N of [R, N, M, positions] · [N, positions, C]
+        let channels = to_index(weights[1]);
+        let flat = dy.reshape(&[0, 0, outputs, -1]);
+        let x = x.reshape(&[0, channels, -1]).transpose(&[0, 2, 1]);
+        return Ok(flat.matmul(x).sum_away(&[1]).reshape_like(w));
+    }
+    Err(c.unsupported("has a gradient for weights that see one pixel, or all of them, only"))
 }
 
 #[cfg(test)]
@@ -144,15 +173,27 @@ pub(super) mod tests {
         },
     ];
 
+    /// Settings in which the weights have a gradient.
+    const DENSE: [&str; 3] = ["1x1", "over the whole map", "1x1 on a pooled map"];
+
     pub(in crate::grad) fn cases() -> Vec<Case> {
         let case = |setting: &Setting| {
             let node = NodeProto::new("Conv", &["x", "w", "b"], &["y"]);
             Case::new((setting.attributes)(node))
                 .caption(setting.caption)
                 .input("x", setting.x)
-                .weight("w", setting.w)
                 .input("b", &setting.w[..1])
         };
-        SETTINGS.iter().map(case).collect()
+        let fixed = SETTINGS
+            .iter()
+            .map(|setting| case(setting).weight("w", setting.w));
+        let dense = SETTINGS
+            .iter()
+            .filter(|setting| DENSE.contains(&setting.caption));
+        let trained = dense.map(|setting| {
+            let case = case(setting).input("w", setting.w);
+            case.not_in_tract("it takes weights as constants only")
+        });
+        fixed.chain(trained).collect()
     }
 }
