@@ -145,6 +145,17 @@ impl Group {
         parts
     }
 
+    /// The neuron behind each entry of a weight axis of `node`, where that axis shrinks with the
+    /// group; the weight is input 1.
+    pub fn neurons_of(&self, node: NodeId, axis: usize) -> Option<&[usize]> {
+        let at = Use { node, input: 1 };
+        let cut = self
+            .cuts
+            .iter()
+            .find(|cut| cut.at == at && cut.axis == axis)?;
+        Some(&cut.map)
+    }
+
     /// The layers whose own weights shrink.
     pub fn layers(&self) -> impl Iterator<Item = NodeId> {
         self.sources.iter().filter_map(|source| match source {

@@ -1,1 +1,419 @@
 //! Gives back what a cut took: the kept neurons take over what the dropped ones contributed.
+//!
+//! Sink by sink, from the features to the class scores: what the original computes there, z, is
+//! regressed on what the pruned head, repaired so far, really delivers there, x:
+//!
+//! ```text
+//! r = z - (W x + b)        over the samples `fit`
+//! D = (cov(x) + l·d·I)^-1 cov(x, r)            W' = W + D^T,   b' = b + mean(r) - D^T mean(x)
+//! ```
+//!
+//! with d the mean variance of the inputs, and l chosen from [`GRID`] on half of the samples
+//! `check`. On the other half, which nothing was chosen by, the error before and after is measured
+//! in the engine, with the weights rounded as they will be stored; where it grew, the weights stay
+//! as they were cut. Labels are not looked at. No sums but f64 ones.
+//!
+//! A row is one sample, or one position (pixel, token) of one. With more inputs than rows the same
+//! D comes from the rows' products (`dual`), so that no matrix is larger than [`MOST`] squared.
+
+mod ridge;
+mod rows;
+mod sites;
+mod streams;
+#[cfg(test)]
+mod tests;
+mod write;
+
+use std::{collections::BTreeMap, str::FromStr};
+
+use serde::Serialize;
+
+use self::{
+    ridge::{Fit, Solution, Tuning},
+    sites::{Site, Wave},
+    streams::{ErrorSums, Streams},
+};
+use crate::{
+    engine::Engine,
+    error::{Error, Result},
+    features::FeatureSet,
+    graph::{Graph, Shapes},
+    head::Head,
+    onnx::{ModelProto, TensorProto},
+    prune::{Plan, dense},
+};
+
+pub use ridge::{GRID, MOST};
+
+/// Samples per run of the heads, where a model leaves it open.
+const BATCH: usize = 256;
+
+/// How a cut is compensated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Repair {
+    /// Not at all.
+    None,
+    /// The mean of what is missing goes into the bias.
+    Mean,
+    /// The kept neurons reproduce what is missing as well as they can.
+    LeastSquares,
+}
+
+impl Repair {
+    /// Every way, with its name.
+    pub const ALL: [(&'static str, Self); 3] = [
+        ("none", Self::None),
+        ("mean", Self::Mean),
+        ("least-squares", Self::LeastSquares),
+    ];
+}
+
+impl FromStr for Repair {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let mut all = Self::ALL.into_iter();
+        let found = all.find(|(name, _)| *name == text);
+        found.map(|(_, how)| how).ok_or_else(|| Error::Argument {
+            name: "--repair",
+            what: format!("{text:?} is none of none, mean, least-squares"),
+        })
+    }
+}
+
+/// What a repair works on.
+#[derive(Clone, Copy)]
+pub struct Request<'a> {
+    /// What runs both heads.
+    pub engine: &'a dyn Engine,
+    /// The original.
+    pub graph: &'a Graph<'a>,
+    /// What is known of its values.
+    pub shapes: &'a Shapes,
+    /// Its head.
+    pub head: &'a Head,
+    /// The neurons that stay, one entry per layer of the head.
+    pub plan: &'a Plan,
+    /// The pruned head as a model, features to scores, after [`dense::with_biases`].
+    pub head_model: &'a ModelProto,
+    /// What enters the heads.
+    pub features: &'a FeatureSet,
+    /// Positions of the samples that are fitted.
+    pub fit: &'a [usize],
+    /// Positions of other samples: every second one chooses the ridge, the rest are measured.
+    pub check: &'a [usize],
+}
+
+/// What a repair found.
+#[derive(Clone, Debug, Default)]
+pub struct Repaired {
+    /// The initializers that change, for [`dense::set_weights`] on the head and the whole model.
+    pub weights: BTreeMap<String, TensorProto>,
+    /// One entry per sink of a cut layer, in the order of the graph.
+    pub layers: Vec<LayerRepair>,
+}
+
+/// What happened at one sink.
+#[derive(Clone, Debug, Serialize)]
+pub struct LayerRepair {
+    /// The layer that was cut.
+    pub layer: String,
+    /// The node that reads it, by the value it makes.
+    pub node: String,
+    /// How it was solved; nothing where it was not.
+    pub form: Option<Form>,
+    /// Ridge, as a share of the inputs' mean variance; least squares only.
+    pub lambda: Option<f64>,
+    /// Rows that were fitted: samples times positions.
+    pub rows: usize,
+    /// Inputs that are left.
+    pub inputs: usize,
+    /// Root of the mean squared difference from the original, as a share of the original's standard
+    /// deviation, on samples that were used for nothing else; as cut.
+    pub error_before: Option<f64>,
+    /// The same as repaired, also where that was refused.
+    pub error_after: Option<f64>,
+    /// Whether the weights changed.
+    pub applied: bool,
+    /// Why they did not, or what is to be known about how they did.
+    pub note: Option<String>,
+}
+
+/// How a sink was solved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Form {
+    /// The bias alone.
+    Mean,
+    /// A matrix over the inputs.
+    Primal,
+    /// A matrix over the rows.
+    Dual,
+}
+
+/// Why a sink stays as it was cut, or the run ends.
+enum Stop {
+    Refused(String),
+    Failed(Error),
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// Repairs a pruned head.
+///
+/// `progress` is told how many samples went through the heads, of [`samples`] in all; an error
+/// from it ends the run.
+///
+/// # Errors
+/// [`Error::Engine`] when a head cannot run; [`Error::Invalid`] naming the layer where a value is
+/// NaN or infinite. A sink that cannot be repaired is no error: see [`LayerRepair::note`].
+pub fn repair(
+    request: Request<'_>,
+    how: Repair,
+    progress: &mut dyn FnMut(usize) -> Result<()>,
+) -> Result<Repaired> {
+    let mut repaired = Repaired::default();
+    if how == Repair::None {
+        return Ok(repaired);
+    }
+    let (waves, misfits) = sites::waves(request)?;
+    repaired.layers = misfits;
+    let mut model = request.head_model.clone();
+    for wave in &waves {
+        let mut work = Work {
+            request,
+            how,
+            model: &model,
+            wave,
+            progress,
+        };
+        let (layers, weights) = match work.run() {
+            Ok(done) => done,
+            Err(Stop::Failed(error)) => return Err(error),
+            Err(Stop::Refused(why)) => {
+                let sites = wave.sites.iter();
+                let refused = sites.map(|site| site.refused(wave, why.clone()));
+                (refused.collect(), BTreeMap::new())
+            }
+        };
+        dense::set_weights(&mut model, &weights)?;
+        repaired.weights.extend(weights);
+        repaired.layers.extend(layers);
+    }
+    Ok(repaired)
+}
+
+/// How many samples a repair will send through the heads.
+///
+/// # Errors
+/// As [`repair`].
+pub fn samples(request: Request<'_>, how: Repair) -> Result<usize> {
+    let (waves, _) = sites::waves(request)?;
+    let each = match how {
+        Repair::None => 0,
+        Repair::Mean => request.fit.len() + 2 * request.check.len(),
+        Repair::LeastSquares => {
+            let (tune, report) = halves(request.check);
+            request.fit.len() + tune.len() + 2 * report.len()
+        }
+    };
+    Ok(waves.len() * each)
+}
+
+/// Every second position chooses, the others are measured.
+fn halves(check: &[usize]) -> (Vec<usize>, Vec<usize>) {
+    let odd = |start| check.iter().skip(start).step_by(2).copied().collect();
+    (odd(1), odd(0))
+}
+
+/// The repair of one wave.
+struct Work<'w, 'a> {
+    request: Request<'a>,
+    how: Repair,
+    /// The pruned head, repaired so far.
+    model: &'w ModelProto,
+    wave: &'w Wave,
+    progress: &'w mut dyn FnMut(usize) -> Result<()>,
+}
+
+type Done = (Vec<LayerRepair>, BTreeMap<String, TensorProto>);
+
+impl Work<'_, '_> {
+    fn run(&mut self) -> Result<Done, Stop> {
+        let (tune, report) = match self.how {
+            Repair::LeastSquares => halves(self.request.check),
+            Repair::None | Repair::Mean => (Vec::new(), self.request.check.to_vec()),
+        };
+        let enough = |have: usize, need: usize, what: &str| match have < need {
+            true => Err(Stop::Refused(format!(
+                "{have} samples are too few to {what}"
+            ))),
+            false => Ok(()),
+        };
+        enough(self.request.fit.len(), 2, "fit")?;
+        enough(
+            tune.len() + report.len(),
+            1 + usize::from(self.how == Repair::LeastSquares),
+            "check the result on",
+        )?;
+        let mut streams = Streams::new(self.request, self.model, self.wave)?;
+        let solution = match self.how {
+            Repair::None | Repair::Mean => self.mean(&mut streams)?,
+            Repair::LeastSquares => self.least_squares(&mut streams, &tune)?,
+        };
+        let before = self.errors(&mut streams, &report)?;
+        let mut weights = Vec::with_capacity(self.wave.sites.len());
+        for (index, site) in self.wave.sites.iter().enumerate() {
+            weights.push(write::applied(self.model, &site.dense, solution.of(index))?);
+        }
+        let mut changed = self.model.clone();
+        for new in weights.iter().flatten() {
+            dense::set_weights(&mut changed, new)?;
+        }
+        let mut streams = Streams::new(self.request, &changed, self.wave)?;
+        let after = self.errors(&mut streams, &report)?;
+        Ok(self.judged(&solution, weights, &before, &after))
+    }
+
+    fn mean(&mut self, streams: &mut Streams) -> Result<Solution, Stop> {
+        let fit = self.request.fit;
+        let mut sums = ridge::Means::new(streams.residuals());
+        self.each(streams, fit, |block| {
+            sums.add(&block.residuals());
+            Ok(())
+        })?;
+        sums.solution(self.wave)
+    }
+
+    fn least_squares(&mut self, streams: &mut Streams, tune: &[usize]) -> Result<Solution, Stop> {
+        let features = self.request.features;
+        let first = features.batches(&tune[..1], 1).next();
+        let first = first.ok_or_else(|| Stop::Refused("there are no samples".to_owned()))??;
+        let positions = streams.run(&first)?.rows;
+        let inputs = streams.inputs;
+        let mut tuning = Tuning::new(inputs, streams.residuals());
+        let chosen = spread(tune, (ridge::MOST_TUNED / positions.max(1)).max(1));
+        self.each(streams, &chosen, |block| {
+            tuning.add(&block.x, &block.residuals());
+            Ok(())
+        })?;
+        (self.progress)(tune.len() - chosen.len())?;
+        let all = self.request.fit;
+        let rows = all.len() * positions;
+        let mut fit = Fit::new(inputs, streams.residuals(), rows);
+        let chosen = spread(all, fit.most_rows() / positions.max(1));
+        self.each(streams, &chosen, |block| {
+            fit.add(&block.x, &block.residuals());
+            Ok(())
+        })?;
+        (self.progress)(all.len() - chosen.len())?;
+        let mut solution = fit.solve(&tuning, self.wave)?;
+        if chosen.len() < all.len() {
+            solution.say(format!(
+                "fitted on {} of {} samples: {inputs} inputs and {rows} rows are too many for one solve",
+                chosen.len(),
+                all.len()
+            ));
+        }
+        Ok(solution)
+    }
+
+    fn errors(&mut self, streams: &mut Streams, report: &[usize]) -> Result<Vec<f64>, Stop> {
+        let mut sums = ErrorSums::new(self.wave);
+        self.each(streams, report, |block| {
+            sums.add(block);
+            Ok(())
+        })?;
+        Ok(sums.relative())
+    }
+
+    fn each(
+        &mut self,
+        streams: &mut Streams,
+        positions: &[usize],
+        mut take: impl FnMut(&streams::Block) -> Result<(), Stop>,
+    ) -> Result<(), Stop> {
+        for batch in self.request.features.batches(positions, BATCH) {
+            let batch = batch?;
+            take(&streams.run(&batch)?)?;
+            (self.progress)(batch.samples)?;
+        }
+        Ok(())
+    }
+
+    /// Keeps what made the error smaller on samples that nothing was chosen by.
+    fn judged(
+        &self,
+        solution: &Solution,
+        weights: Vec<Option<BTreeMap<String, TensorProto>>>,
+        before: &[f64],
+        after: &[f64],
+    ) -> Done {
+        let (mut layers, mut kept) = (Vec::new(), BTreeMap::new());
+        for (index, (site, new)) in self.wave.sites.iter().zip(weights).enumerate() {
+            let part = solution.of(index);
+            let (before, after) = (before[index], after[index]);
+            let holds = after <= before;
+            let applied = holds && new.is_some();
+            let note = match (&new, holds) {
+                (None, _) => Some("refused: the new weights do not fit their type".to_owned()),
+                (_, false) => Some(format!(
+                    "refused: on samples that were not fitted the error grows from {before:.3} to {after:.3}"
+                )),
+                _ => solution.note.clone(),
+            };
+            layers.push(LayerRepair {
+                form: Some(solution.form),
+                lambda: part.lambda,
+                rows: solution.rows,
+                error_before: Some(before),
+                error_after: Some(after),
+                applied,
+                note,
+                ..site.untouched(self.wave)
+            });
+            kept.extend(new.filter(|_| applied).into_iter().flatten());
+        }
+        (layers, kept)
+    }
+}
+
+impl Site {
+    fn untouched(&self, wave: &Wave) -> LayerRepair {
+        LayerRepair {
+            layer: self.layer.clone(),
+            node: self.node.clone(),
+            form: None,
+            lambda: None,
+            rows: 0,
+            inputs: wave.inputs(),
+            error_before: None,
+            error_after: None,
+            applied: false,
+            note: None,
+        }
+    }
+
+    fn refused(&self, wave: &Wave, why: String) -> LayerRepair {
+        LayerRepair {
+            note: Some(format!("stays as cut: {why}")),
+            ..self.untouched(wave)
+        }
+    }
+}
+
+/// At most `most` entries, at least one, evenly spread.
+fn spread(positions: &[usize], most: usize) -> Vec<usize> {
+    let most = most.max(1);
+    if positions.len() <= most {
+        return positions.to_vec();
+    }
+    (0..most)
+        .map(|at| positions[at * positions.len() / most])
+        .collect()
+}

@@ -1,0 +1,146 @@
+//! The sinks of the cut layers, in the order in which they are solved.
+
+use super::{LayerRepair, Request};
+use crate::{
+    error::Result,
+    graph::{Graph, NodeId},
+    prune::{
+        Plan, Sink,
+        dense::{self, Dense, Kind},
+    },
+};
+
+/// Sinks that read the same value in the same way: one factor serves them all.
+#[derive(Debug)]
+pub(super) struct Wave {
+    pub(super) sites: Vec<Site>,
+}
+
+/// One sink of a cut layer.
+#[derive(Debug)]
+pub(super) struct Site {
+    pub(super) layer: String,
+    /// The value it makes, as the original names it.
+    pub(super) node: String,
+    pub(super) dense: Dense,
+    /// The outputs of the original that are left, sorted; nothing where all are.
+    pub(super) kept: Option<Vec<usize>>,
+}
+
+impl Wave {
+    /// The layer all sites read; every wave has at least one site.
+    pub(super) fn dense(&self) -> &Dense {
+        &self.sites[0].dense
+    }
+
+    /// Inputs of one row.
+    pub(super) fn inputs(&self) -> usize {
+        let dense = self.dense();
+        dense.shape.iter().product::<usize>() / dense.outputs().max(1)
+    }
+
+    /// Which columns of all outputs side by side belong to a site.
+    pub(super) fn columns(&self, site: usize) -> std::ops::Range<usize> {
+        let before = self.sites[..site].iter();
+        let start: usize = before.map(|site| site.dense.outputs()).sum();
+        start..start + self.sites[site].dense.outputs()
+    }
+
+    fn takes(&self, dense: &Dense) -> bool {
+        let first = self.dense();
+        let window = |dense: &Dense| match dense.kind {
+            Kind::Window => dense.shape[2..].to_vec(),
+            Kind::Gemm | Kind::TransposedGemm | Kind::MatMul | Kind::Pixel => Vec::new(),
+        };
+        dense.input == first.input && dense.kind == first.kind && window(dense) == window(first)
+    }
+}
+
+/// The waves, from the features to the scores, and what cannot be solved.
+pub(super) fn waves(request: Request<'_>) -> Result<(Vec<Wave>, Vec<LayerRepair>)> {
+    let pruned = Graph::new(request.head_model)?;
+    let mut waves: Vec<Wave> = Vec::new();
+    let mut misfits = Vec::new();
+    for (layer, sink) in sinks(request) {
+        let Some(output) = request.graph.output(sink.at.node, 0) else {
+            continue;
+        };
+        let node = request.graph.name(output).to_owned();
+        let found = dense::find(&pruned, &node).map_err(|error| error.to_string());
+        let found = found.and_then(|dense| {
+            let kept = kept_outputs(request, sink.at.node, &dense)?;
+            Ok((dense, kept))
+        });
+        match found {
+            Ok((dense, kept)) => {
+                let site = Site {
+                    layer: layer.to_owned(),
+                    node,
+                    dense,
+                    kept,
+                };
+                match waves.iter_mut().find(|wave| wave.takes(&site.dense)) {
+                    Some(wave) => wave.sites.push(site),
+                    None => waves.push(Wave { sites: vec![site] }),
+                }
+            }
+            Err(why) => misfits.push(LayerRepair {
+                layer: layer.to_owned(),
+                node,
+                form: None,
+                lambda: None,
+                rows: 0,
+                inputs: 0,
+                error_before: None,
+                error_after: None,
+                applied: false,
+                note: Some(format!("stays as cut: {why}")),
+            }),
+        }
+    }
+    Ok((waves, misfits))
+}
+
+/// The sinks of the layers that lost neurons, in the order of the graph.
+fn sinks<'a>(request: Request<'a>) -> Vec<(&'a str, &'a Sink)> {
+    let Request {
+        graph, head, plan, ..
+    } = request;
+    let layers = head.layers.iter().zip(&plan.layers);
+    let cut = layers.filter(|(_, kept)| kept.keep.len() < kept.width);
+    let sinks = cut.flat_map(|(layer, _)| {
+        let sinks = layer.group.sinks.iter();
+        sinks.map(|sink| (layer.name.as_str(), sink))
+    });
+    let mut sinks: Vec<_> = sinks.collect();
+    let place = |node: NodeId| graph.order().iter().position(|&other| other == node);
+    sinks.sort_by_key(|(_, sink)| place(sink.at.node));
+    sinks
+}
+
+/// Which of the original's outputs a sink still makes.
+fn kept_outputs(
+    request: Request<'_>,
+    node: NodeId,
+    dense: &Dense,
+) -> Result<Option<Vec<usize>>, String> {
+    let Plan { layers } = request.plan;
+    let groups = request.head.layers.iter().map(|layer| &layer.group);
+    let mut made = groups.zip(layers).filter_map(|(group, kept)| {
+        let map = group.neurons_of(node, dense.output_axis)?;
+        let kept_here = |(_, neuron): &(usize, &usize)| kept.keep.binary_search(neuron).is_ok();
+        let outputs = map.iter().enumerate().filter(kept_here);
+        Some((map.len(), outputs.map(|(at, _)| at).collect::<Vec<_>>()))
+    });
+    let Some((width, kept)) = made.next() else {
+        return Ok(None);
+    };
+    if kept.len() != dense.outputs() {
+        return Err(format!(
+            "it makes {} values where {} are left",
+            dense.outputs(),
+            kept.len()
+        ));
+    }
+    Ok((kept.len() < width).then_some(kept))
+}
