@@ -8,6 +8,7 @@
 //! The module sits above `prune` because the rules that find a layer are the rules that cut it.
 
 mod find;
+mod rehead;
 mod scores;
 #[cfg(test)]
 mod tests;
@@ -22,6 +23,7 @@ use crate::{
 };
 
 pub use find::find;
+pub use rehead::{LastLayer, LastWeights};
 
 /// A classification head as found in a graph.
 #[derive(Debug)]
