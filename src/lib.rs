@@ -37,7 +37,7 @@
 //! | 3 | [`grad`], [`prune`] |
 //! | 4 | [`head`] |
 //! | 5 | [`features`] |
-//! | 6 | [`sensitivity`], [`eval`], [`repair`], [`finetune`] |
+//! | 6 | [`sensitivity`], [`eval`], [`repair`], [`finetune`], [`transfer`] |
 //! | 7 | [`pipeline`] |
 //! | 8 | [`report`] |
 
@@ -57,5 +57,6 @@ pub mod prune;
 pub mod repair;
 pub mod report;
 pub mod sensitivity;
+pub mod transfer;
 
 pub use error::{Error, Result};

@@ -23,7 +23,7 @@ const LAYERS: &[&[&str]] = &[
     &["grad", "prune"],
     &["head"],
     &["features"],
-    &["sensitivity", "eval", "repair", "finetune"],
+    &["sensitivity", "eval", "repair", "finetune", "transfer"],
     &["pipeline"],
     &["report"],
     &["cli"],
