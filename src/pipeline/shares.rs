@@ -40,7 +40,14 @@ impl Shares {
         if rest.is_empty() {
             rest.clone_from(&fitted);
         }
-        let calibration = spread(&fitted, options.samples.unwrap_or(MOST_CALIBRATION));
+        let most = options.samples.unwrap_or(MOST_CALIBRATION);
+        let calibration = match test {
+            // The split took everything, so the seed has had no say yet.
+            Some(_) if most < count => {
+                data::split(count, most as f64 / count as f64, options.seed).0
+            }
+            _ => spread(&fitted, most),
+        };
         let (validation, _) = data::split(calibration.len(), VALIDATION_SHARE, options.seed);
         let validation = match calibration.len() {
             1 => Vec::new(),
@@ -131,6 +138,12 @@ mod tests {
                 test: Some(7000),
                 expected: [100, 10, 100, 7000],
             },
+            Case {
+                count: 100,
+                samples: Some(30),
+                test: Some(7000),
+                expected: [30, 3, 100, 7000],
+            },
         ];
         for case in cases {
             let options = SourceOptions {
@@ -152,6 +165,9 @@ mod tests {
             let apart = training.iter().all(|at| !held_out.contains(at));
             assert!(apart || case.count == 1 || case.test.is_some());
             assert_eq!(found, Shares::of(case.count, case.test, &options));
+            let other = SourceOptions { seed: 4, ..options };
+            let other = Shares::of(case.count, case.test, &other).calibration;
+            assert!(other != *calibration || calibration.len() == case.count || case.count <= 3);
         }
     }
 }
