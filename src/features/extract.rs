@@ -46,6 +46,13 @@ pub enum Event<'e> {
     Begin(usize),
     /// So many more of them are done.
     Rows(usize),
+    /// The features of so many samples are there already.
+    Reused {
+        /// Number of samples.
+        samples: usize,
+        /// Where they are.
+        folder: &'e Path,
+    },
     /// Something the user should know.
     Note(&'e str),
 }
@@ -97,14 +104,15 @@ impl<'e> Run<'e> {
     }
 
     /// Runs over `missing`, batch by batch: `open` says where the rows go once the first batch has
-    /// shown how they are laid out, `add` takes the rows of the samples given, per value.
+    /// shown how they are laid out, or that they go nowhere; `add` takes the rows of the samples
+    /// given, per value.
     pub(super) fn over<S>(
         &mut self,
         missing: &[usize],
         known: Option<Arc<[Layout]>>,
-        open: impl FnOnce(Arc<[Layout]>) -> Result<S>,
+        open: impl FnOnce(Arc<[Layout]>) -> Result<Option<S>>,
         mut add: impl FnMut(&mut S, &[usize], Vec<Vec<u8>>) -> Result<()>,
-    ) -> Result<S> {
+    ) -> Result<Option<S>> {
         let size = self.batch();
         let mut places = missing.chunks(size);
         let mut batches = self.extraction.dataset.batches(missing, size);
@@ -123,7 +131,9 @@ impl<'e> Run<'e> {
             Some(known) => known,
             None => self.layouts(&first)?.into(),
         };
-        let mut store = open(layouts.clone())?;
+        let Some(mut store) = open(layouts.clone())? else {
+            return Ok(None);
+        };
         let rows = split(&layouts, &first)?;
         drop(first);
         add(&mut store, places.next().unwrap_or_default(), rows)?;
@@ -131,7 +141,7 @@ impl<'e> Run<'e> {
             let features = next(&mut self.trunk, batch?)?;
             add(&mut store, place, split(&layouts, &features)?)?;
         }
-        Ok(store)
+        Ok(Some(store))
     }
 
     fn batch(&self) -> usize {

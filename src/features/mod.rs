@@ -21,7 +21,7 @@ mod set;
 pub(crate) mod testing;
 mod trunk;
 
-pub use cache::{Cache, CacheChoice};
+pub use cache::{Cache, CacheChoice, CacheEntry, Cleared};
 pub use extract::{Event, Extraction, Listener, extract};
 pub use input::{ModelInput, Samples};
 pub use probe::probe;

@@ -26,7 +26,6 @@ struct Value {
 enum Place {
     Held(Vec<u8>),
     /// From this offset on.
-    #[expect(dead_code, reason = "for the cache on disk")]
     File {
         path: PathBuf,
         file: Mutex<File>,
@@ -44,6 +43,51 @@ impl Rows {
         Self {
             values: values.collect(),
         }
+    }
+
+    /// Rows in files, per value the file and where its rows begin; nothing where a value has none.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when a file cannot be shared.
+    pub(super) fn in_files(
+        layouts: &[Layout],
+        files: &[Option<(PathBuf, File, u64)>],
+    ) -> Result<Self> {
+        let values = layouts.iter().zip(files).map(|(layout, file)| {
+            let place = match file {
+                Some((path, file, offset)) => Place::File {
+                    path: path.clone(),
+                    file: Mutex::new(file.try_clone().map_err(Error::io(path))?),
+                    offset: *offset,
+                },
+                None => Place::Held(Vec::new()),
+            };
+            Ok(Value {
+                row_bytes: layout.row_bytes(),
+                place,
+            })
+        });
+        Ok(Self {
+            values: values.collect::<Result<_>>()?,
+        })
+    }
+
+    /// The given rows, in memory.
+    ///
+    /// # Errors
+    /// As [`Rows::read`].
+    pub(super) fn loaded(&self, layouts: &[Layout], rows: &[usize]) -> Result<Self> {
+        let values = self.values.iter().enumerate().map(|(at, value)| {
+            let mut bytes = vec![0; value.row_bytes * rows.len()];
+            let mut done = 0;
+            for run in rows.chunk_by(|one, next| one + 1 == *next) {
+                let end = done + run.len() * value.row_bytes;
+                self.read(at, run[0], &mut bytes[done..end])?;
+                done = end;
+            }
+            Ok(bytes)
+        });
+        Ok(Self::held(layouts, values.collect::<Result<_>>()?))
     }
 
     /// Copies the bytes of the rows from `row` on, as many as `out` takes.

@@ -263,6 +263,10 @@ impl<'m> Setup<'m> {
             match event {
                 Event::Begin(rows) => watch.stage("running the trunk", Some(rows as u64)),
                 Event::Rows(rows) => watch.step(rows as u64),
+                Event::Reused { samples, folder } => watch.note(&format!(
+                    "features of {samples} samples come from {}",
+                    folder.display()
+                )),
                 Event::Note(text) => watch.note(text),
             }
             if watch.cancelled() {

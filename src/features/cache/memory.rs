@@ -31,10 +31,12 @@ pub(super) struct Memory {
 }
 
 impl Memory {
-    /// The rows of the wanted samples, computing those that are missing.
+    /// The rows of the wanted samples, computing those that are missing. No more than `most_bytes`
+    /// are held.
     pub(super) fn features(
         &mut self,
         extraction: Extraction<'_>,
+        most_bytes: u64,
         on: &mut Listener<'_>,
     ) -> Result<FeatureSet> {
         let Extraction {
@@ -47,7 +49,7 @@ impl Memory {
         let missing = wanted.into_iter();
         let missing: Vec<usize> = missing.filter(|at| !self.places.contains_key(at)).collect();
         if !missing.is_empty() {
-            self.add(extraction, &missing, on)?;
+            self.add(extraction, &missing, most_bytes, on)?;
         }
         let layouts = self.layouts.clone().unwrap_or_default();
         let places = indices.iter().map(|index| self.places[index]);
@@ -65,6 +67,7 @@ impl Memory {
         &mut self,
         extraction: Extraction<'_>,
         missing: &[usize],
+        most_bytes: u64,
         on: &mut Listener<'_>,
     ) -> Result<()> {
         let mut run = Run::new(extraction, on)?;
@@ -74,17 +77,20 @@ impl Memory {
         let open = |layouts: Arc<[Layout]>| {
             let row: usize = layouts.iter().map(Layout::row_bytes).sum();
             added = (row as u64).saturating_mul(missing.len() as u64);
-            check(held.saturating_add(added))?;
+            check(held.saturating_add(added), most_bytes)?;
             let values: Vec<Vec<u8>> = vec![Vec::new(); layouts.len()];
-            Ok((layouts, values))
+            Ok(Some((layouts, values)))
         };
         let known = self.layouts.clone();
-        let (layouts, values) = run.over(missing, known, open, |(_, held), samples, rows| {
+        let found = run.over(missing, known, open, |(_, held), samples, rows| {
             for (held, rows) in held.iter_mut().zip(rows) {
                 held.extend(rows);
             }
             on(Event::Rows(samples.len()))
         })?;
+        let Some((layouts, values)) = found else {
+            return Ok(());
+        };
         let part = self.parts.len();
         self.parts.push(Arc::new(Rows::held(&layouts, values)));
         let places = missing.iter().enumerate();
@@ -96,16 +102,17 @@ impl Memory {
     }
 }
 
-fn check(bytes: u64) -> Result<()> {
-    if bytes <= MOST_BYTES {
+fn check(bytes: u64, most: u64) -> Result<()> {
+    if bytes <= most {
         return Ok(());
     }
     Err(Error::Argument {
-        name: "--no-cache",
+        name: "--cache",
         what: format!(
-            "{} of features would have to be held in memory, the limit is {}; leave it out, or use fewer --samples",
+            "{} of features are more than the {} that are held in memory; name a folder with room for \
+             them (and leave out --no-cache), or use fewer --samples",
             readable_bytes(bytes),
-            readable_bytes(MOST_BYTES)
+            readable_bytes(most)
         ),
     })
 }
