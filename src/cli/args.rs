@@ -10,7 +10,9 @@ use clap::{Args, Parser, Subcommand};
 use onnx_prune::{
     data::{Channels, Interpolation, Layout, Resize, Size},
     engine::{EngineChoice, ProviderChoice},
+    pipeline::{Metric, Trunk},
     prune::{Budget, Scope},
+    repair::Repair,
     sensitivity::{Criterion, Norm, Of, Scale},
 };
 
@@ -27,11 +29,12 @@ const AFTER_HELP: &str = "\
 Examples:
   onnx-prune model.onnx small.onnx --keep 0.3 --data images/
   onnx-prune model.onnx small.onnx --norm 2 --keep features=0.3,fc1=512
+  onnx-prune model.onnx small.onnx --max-drop 0.5 --data images/
   onnx-prune verify model.onnx small.onnx
 
 Exit codes:
   0  done
-  1  a check was not met: the result was not proved equal, and no output was left
+  1  a check was not met: the result was not proved equal or misses its budget, and no output was left
   2  an error: bad flags, an unreadable model, bad data, a full disk; no output was left
   130  interrupted
 
@@ -117,7 +120,13 @@ pub(super) struct PruneArgs {
     #[arg(long, value_name = "SCOPE", value_parser = values::scope)]
     pub(super) scope: Option<Scope>,
     #[command(flatten)]
+    pub(super) limit: LimitFlags,
+    #[command(flatten)]
     pub(super) score: ScoreFlags,
+    #[command(flatten)]
+    pub(super) repair: RepairFlags,
+    #[command(flatten)]
+    pub(super) trunk: TrunkFlags,
     #[command(flatten)]
     pub(super) samples: SampleFlags,
     #[command(flatten)]
@@ -136,6 +145,45 @@ pub(super) struct PruneArgs {
     /// Fail unless both engines prove the whole model
     #[arg(long, help_heading = "Options")]
     pub(super) require_both: bool,
+}
+
+/// Flags on what the result may cost, in place of --keep.
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Budget (in place of --keep; exit code 1 if it cannot be met)")]
+pub(super) struct LimitFlags {
+    /// Keep as few neurons as lose at most so many points of --metric
+    #[arg(long, value_name = "POINTS", value_parser = values::points, conflicts_with = "keep", allow_negative_numbers = true)]
+    pub(super) max_drop: Option<f64>,
+    /// What --max-drop counts: accuracy (needs labels), or agreement with the original (needs none)
+    /// [default: accuracy]
+    #[arg(long, value_name = "METRIC", value_parser = values::own::<Metric>, requires = "max_drop")]
+    pub(super) metric: Option<Metric>,
+    /// Keep as many neurons as fit into a file of this size: 5000000, 5MB, 4.8MiB
+    #[arg(long, value_name = "BYTES", value_parser = values::bytes, conflicts_with = "keep", allow_negative_numbers = true)]
+    pub(super) max_bytes: Option<u64>,
+}
+
+/// Flags on what leaves the trunk.
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Trunk")]
+pub(super) struct TrunkFlags {
+    /// Channels of the trunk that only dropped neurons read: exact (they go where the result stays
+    /// the same) or none (they stay) [default: exact]
+    #[arg(long, value_name = "HOW", value_parser = values::own::<Trunk>)]
+    pub(super) trunk: Option<Trunk>,
+}
+
+/// Flags on giving back what the cut took.
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Repair")]
+pub(super) struct RepairFlags {
+    /// How kept neurons take over for dropped ones: none, mean or least-squares [default:
+    /// least-squares with --data, none without]
+    #[arg(long, value_name = "HOW", value_parser = values::own::<Repair>)]
+    pub(super) repair: Option<Repair>,
+    /// Measure random and weight-norm choices of as many neurons beside the result
+    #[arg(long)]
+    pub(super) baselines: bool,
 }
 
 // A struct of its own without flattened parts: clap's derive finds no other kind to be there or not.

@@ -2,7 +2,7 @@
 
 use onnx_prune::{
     Result,
-    pipeline::{self, PruneOptions, Verify},
+    pipeline::{self, Limit, PruneOptions, Verify},
     report,
 };
 
@@ -43,5 +43,16 @@ fn options_of(args: &PruneArgs) -> Result<PruneOptions> {
     if let Some(scope) = args.scope {
         options.budget.scope = scope;
     }
+    let limit = &args.limit;
+    if limit.max_drop.is_some() || limit.max_bytes.is_some() {
+        options.limit = Some(Limit {
+            max_drop: limit.max_drop,
+            metric: limit.metric.unwrap_or_default(),
+            max_bytes: limit.max_bytes,
+        });
+    }
+    options.trunk = args.trunk.trunk.unwrap_or_default();
+    options.repair = args.repair.repair;
+    options.baselines = args.repair.baselines;
     Ok(options)
 }

@@ -30,6 +30,37 @@ pub(super) fn at_least_one(text: &str) -> Result<usize, String> {
     }
 }
 
+/// Points out of 100, from 0 on.
+pub(super) fn points(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(points) if (0.0..=100.0).contains(&points) => Ok(points),
+        Ok(_) => Err("must be from 0 to 100".to_owned()),
+        Err(_) => Err("is not a number of points".to_owned()),
+    }
+}
+
+/// `5000000`, `5MB` (10^6 bytes), `4.8MiB` (2^20 bytes).
+pub(super) fn bytes(text: &str) -> Result<u64, String> {
+    let text = text.trim();
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.');
+    let (number, unit) = text.split_at(digits.unwrap_or(text.len()));
+    let factor = match unit.trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 1.0,
+        "kb" | "k" => 1e3,
+        "mb" | "m" => 1e6,
+        "gb" | "g" => 1e9,
+        "kib" => 1024.0,
+        "mib" => 1_048_576.0,
+        "gib" => 1_073_741_824.0,
+        _ => return Err("is no size; write 5000000, 5MB or 4.8MiB".to_owned()),
+    };
+    let bytes = number.parse::<f64>().map(|number| number * factor);
+    match bytes {
+        Ok(bytes) if (1.0..9e18).contains(&bytes) => Ok(bytes as u64),
+        _ => Err("is no size; write 5000000, 5MB or 4.8MiB".to_owned()),
+    }
+}
+
 /// `0.3`, `512`, `features=0.3,fc1=512` (the other layers keep all), `0.5,fc1=512`.
 pub(super) fn budget(text: &str) -> Result<Budget, String> {
     let mut default = None;

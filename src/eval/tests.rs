@@ -59,6 +59,7 @@ fn proof(
         head: &head,
         masked: &masked,
         pruned: &pruned,
+        cut: &pruned,
     };
     let samples = ModelInput::of(&graph).unwrap().samples(data).unwrap();
     verify(case, engines, &[samples])

@@ -75,7 +75,7 @@ fn fits(scores: &Tensor, batch: &Samples, classes: usize) -> bool {
     scores.shape().iter().product::<usize>() == rows * classes
 }
 
-fn largest(scores: &[f32]) -> usize {
+pub(super) fn largest(scores: &[f32]) -> usize {
     let mut best = 0;
     for (class, score) in scores.iter().enumerate() {
         if *score > scores[best] {

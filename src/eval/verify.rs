@@ -42,6 +42,9 @@ pub struct Case<'a> {
     pub masked: &'a ModelProto,
     /// The model that is to be written.
     pub pruned: &'a ModelProto,
+    /// The same before anything left the trunk: its head takes the original's features. Compared
+    /// where an engine can run the head alone.
+    pub cut: &'a ModelProto,
 }
 
 /// Everything that was compared.
@@ -392,7 +395,7 @@ fn head_alone(
         outputs(engine, &head, &batches)
     };
     let (masked, note) = one(case.masked)?;
-    let (pruned, _) = one(case.pruned)?;
+    let (pruned, _) = one(case.cut)?;
     Ok(Run {
         masked,
         pruned,

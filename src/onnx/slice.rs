@@ -72,6 +72,66 @@ pub fn transposed(proto: &TensorProto) -> Option<TensorProto> {
     })
 }
 
+/// The inverse of [`select`] along several axes: `whole` with the values of `part` at the places
+/// that `axes` (axis, kept indices) name, values in `raw_data`.
+///
+/// `part` has as many indices as are kept on each of these axes, and all others are whole.
+///
+/// # Errors
+/// [`Error::Invalid`] when `part` has another element type or does not fit; those of [`select`].
+pub fn scattered(
+    whole: &TensorProto,
+    axes: &[(usize, Vec<usize>)],
+    part: &TensorProto,
+) -> Result<TensorProto> {
+    let (layout, small) = (layout(whole)?, layout(part)?);
+    let misfit = || Error::Invalid {
+        site: Site::value(whole.name()),
+        what: format!(
+            "a part of shape {:?} and type {} does not fit into shape {:?} and type {}",
+            small.shape, small.dtype, layout.shape, layout.dtype
+        ),
+    };
+    // The indices of each axis of `part`, as they are in `whole`.
+    let mut places: Vec<Vec<usize>> = layout
+        .shape
+        .iter()
+        .map(|&size| (0..size).collect())
+        .collect();
+    for (axis, kept) in axes {
+        let place = places.get_mut(*axis).ok_or_else(misfit)?;
+        *place = kept
+            .iter()
+            .filter_map(|&index| place.get(index).copied())
+            .collect();
+    }
+    let sizes: Vec<usize> = places.iter().map(Vec::len).collect();
+    let width = layout.dtype.bytes().ok_or_else(misfit)?;
+    if layout.dtype != small.dtype || sizes != small.shape {
+        return Err(misfit());
+    }
+    let mut raw = raw_bytes(whole, &layout)?.to_vec();
+    let values = raw_bytes(part, &small)?;
+    for (number, value) in values.chunks_exact(width).enumerate() {
+        let mut left = number;
+        let mut offset = 0;
+        let mut stride = width;
+        for (place, &size) in places.iter().zip(&layout.shape).rev() {
+            offset += place[left % place.len()] * stride;
+            left /= place.len();
+            stride *= size;
+        }
+        raw[offset..offset + width].copy_from_slice(value);
+    }
+    Ok(TensorProto {
+        dims: whole.dims.clone(),
+        data_type: whole.data_type,
+        name: whole.name.clone(),
+        raw_data: Some(raw.into()),
+        ..TensorProto::default()
+    })
+}
+
 /// `bytes` are values of `N` bytes each.
 fn select_chunks<const N: usize>(
     bytes: &[u8],
@@ -143,6 +203,42 @@ fn out_of_range(axis: usize, shape: &[usize]) -> Error {
 mod tests {
     use super::*;
     use crate::onnx::{DataType, Tensor, TensorData};
+
+    #[test]
+    fn scattered_puts_back_what_select_took() {
+        let numbers = |shape: [usize; 3], first: i64| {
+            let count = i64::try_from(shape.iter().product::<usize>()).unwrap();
+            Tensor::i64(shape, (first..first + count).collect())
+                .unwrap()
+                .to_proto("w")
+        };
+        let whole = numbers([2, 3, 4], 0);
+        let axes = [(2, vec![1, 3]), (0, vec![1]), (1, vec![0, 2])];
+        let mut part = whole.clone();
+        for (axis, keep) in &axes {
+            part = select(&part, *axis, keep).unwrap();
+        }
+        let same = scattered(&whole, &axes, &part).unwrap();
+        assert_eq!(
+            same.raw_data,
+            Tensor::from_proto(&whole).unwrap().to_proto("w").raw_data
+        );
+        // New numbers land where the old ones came from, and nowhere else.
+        let changed = scattered(&whole, &axes, &numbers([1, 2, 2], 100)).unwrap();
+        let mut expected: Vec<i64> = (0..24).collect();
+        for (place, value) in [(13, 100), (15, 101), (21, 102), (23, 103)] {
+            expected[place] = value;
+        }
+        assert_eq!(*Tensor::from_proto(&changed).unwrap().to_i64(), expected);
+        // An axis that was cut twice: kept places of kept places.
+        let twice = [(1, vec![1, 2]), (1, vec![1])];
+        let changed = scattered(&whole, &twice, &numbers([2, 1, 4], 50)).unwrap();
+        assert_eq!(
+            Tensor::from_proto(&changed).unwrap().to_i64()[8..12],
+            [50, 51, 52, 53]
+        );
+        assert!(scattered(&whole, &axes, &whole).is_err());
+    }
 
     #[test]
     fn select_keeps_the_named_indices_of_the_axis() {

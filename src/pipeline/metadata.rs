@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use crate::{
     eval::Verification,
-    onnx::ModelProto,
-    prune::{Budget, Plan},
+    onnx::{ModelProto, TensorProto},
+    prune::Plan,
     sensitivity::ScoreReport,
 };
 
-use super::{parts::DataReport, setup::Setup};
+use super::{parts::DataReport, prune::PruneOptions, setup::Setup};
 
 /// Key under which preprocessing is kept; a later run reads it.
 pub(super) const PREPROCESS: &str = "onnx_prune.preprocess";
@@ -17,12 +17,17 @@ pub(super) const PREPROCESS: &str = "onnx_prune.preprocess";
 /// Key under which the kept neurons are listed, layer by layer; `verify` reads it.
 pub(super) const KEEP: &str = "onnx_prune.keep";
 
+/// Key under which the weights are listed that were repaired or trained; `verify` reads it.
+pub(super) const WEIGHTS: &str = "onnx_prune.weights";
+
 /// Everything that goes into the metadata.
 pub(super) struct Facts<'a> {
     pub(super) setup: &'a Setup<'a>,
     pub(super) score: &'a ScoreReport,
-    pub(super) budget: &'a Budget,
+    pub(super) options: &'a PruneOptions,
     pub(super) plan: &'a Plan,
+    /// Weights that are not what the cut left.
+    pub(super) weights: &'a BTreeMap<String, TensorProto>,
     pub(super) data: &'a DataReport,
     pub(super) verification: Option<&'a Verification>,
 }
@@ -32,8 +37,9 @@ pub(super) fn write(model: &mut ModelProto, facts: &Facts<'_>) {
     let Facts {
         setup,
         score,
-        budget,
+        options,
         plan,
+        weights,
         data,
         verification,
     } = facts;
@@ -51,7 +57,11 @@ pub(super) fn write(model: &mut ModelProto, facts: &Facts<'_>) {
     };
     set("version", env!("CARGO_PKG_VERSION"));
     set("method", &json(score));
-    set("budget", &json(budget));
+    match &options.limit {
+        Some(limit) => set("limit", &json(limit)),
+        None => set("budget", &json(&options.budget)),
+    }
+    set("repair", &json(&options.repair()));
     set("seed", &setup.options.seed.to_string());
     set("data", &data.description);
     if let Some(fingerprint) = &data.fingerprint {
@@ -60,6 +70,10 @@ pub(super) fn write(model: &mut ModelProto, facts: &Facts<'_>) {
     set("engine", &setup.engine().info().to_string());
     set("verified", checked.as_deref().unwrap_or("no (--no-verify)"));
     model.set_metadata(KEEP, json(&keep));
+    if !weights.is_empty() {
+        let names: Vec<&String> = weights.keys().collect();
+        model.set_metadata(WEIGHTS, json(&names));
+    }
     model.set_metadata(PREPROCESS, data.preprocess.to_json());
 }
 

@@ -6,21 +6,32 @@
 //!
 //! A proof that fails is a result (`passed` is false, and there is no output file), not an error.
 
+mod draft;
+mod figures;
 mod gradient;
+mod level;
+mod material;
 mod metadata;
 mod parts;
+mod proof;
 mod prune;
 mod repeat;
 mod score;
+mod search;
 mod setup;
 mod shares;
 mod verify;
 mod watch;
+mod weights;
 
+pub use draft::{Stage, Trunk, TrunkReport};
+pub use figures::{Figures, Worth};
 pub use gradient::{GradientOptions, GradientReport, gradient};
-pub use parts::{DataReport, FileReport, HeadReport, LayerReport, TestReport};
-pub use prune::{PruneOptions, PruneReport, Verify, prune};
+pub use parts::{DataReport, FileReport, HeadReport, LayerReport};
+pub use proof::Verify;
+pub use prune::{Baseline, PruneOptions, PruneReport, RepairReport, prune};
 pub use score::{ScoreReport, ScoreRunOptions, score};
+pub use search::{Limit, Metric, SearchReport, Tried};
 pub use setup::SourceOptions;
 pub use verify::{Compared, VerifyOptions, VerifyReport, verify};
 pub use watch::{Silent, Watch};

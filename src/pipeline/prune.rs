@@ -1,29 +1,40 @@
-//! The main job: a smaller model whose head has lost its least sensitive neurons.
+//! The main job: a smaller model whose head has lost its least sensitive neurons, and whose other
+//! neurons have taken over what they can.
 
-use std::path::PathBuf;
+use std::{cell::OnceCell, path::PathBuf};
 
 use serde::Serialize;
 
 use super::{
+    draft::{Draft, Trunk, TrunkReport, Workshop},
+    figures::{self, Worth},
+    level,
+    material::{Material, Purpose},
     metadata::{self, Facts},
     parts::{DataReport, FileReport, HeadReport, LayerReport},
+    proof::{self, Verify},
     score,
+    search::{Limit, SearchReport},
     setup::{self, Setup, SourceOptions},
-    watch::Watch,
+    watch::{Silent, Watch},
+    weights,
 };
 use crate::{
     engine::EngineInfo,
     error::{Error, Result},
-    eval::{self, Accuracy, Agreement, Case, Scope, Skipped, Verification},
-    graph::{self, Graph, Shapes},
+    eval::Verification,
     head::Head,
-    onnx::{Model, ModelProto, Output, Overwrite},
-    prune::{Budget, Group, Keep, Plan, mask, rewrite},
-    sensitivity::{self, Of, ScoreOptions},
+    onnx::{Model, Output, Overwrite},
+    prune::{Budget, Group, Keep, Plan, Scores},
+    repair::{LayerRepair, Repair},
+    sensitivity::{self, Criterion, Of, ScoreOptions},
 };
 
 /// Schema of [`PruneReport`].
 const SCHEMA: &str = "onnx-prune/prune/v1";
+
+/// Choices that every result can be held against.
+const BASELINES: [&str; 2] = ["random", "weight"];
 
 /// Everything a pruning run can be told.
 #[derive(Clone, Debug)]
@@ -40,8 +51,17 @@ pub struct PruneOptions {
     pub score: ScoreOptions,
     /// Which class scores are differentiated; probabilities with data, logits without, by default.
     pub of: Option<Of>,
-    /// How many neurons stay.
+    /// How many neurons stay. With a limit, only its scope counts.
     pub budget: Budget,
+    /// What the result may cost, in place of how many neurons stay.
+    pub limit: Option<Limit>,
+    /// How the kept neurons take over for the dropped ones; least squares with data, not at all
+    /// without, by default.
+    pub repair: Option<Repair>,
+    /// What becomes of channels of the trunk that only dropped neurons read.
+    pub trunk: Trunk,
+    /// Whether random and weight-norm choices are measured beside the result.
+    pub baselines: bool,
     /// How the result is proved.
     pub verify: Verify,
 }
@@ -57,21 +77,64 @@ impl PruneOptions {
             score: ScoreOptions::default(),
             of: None,
             budget: Budget::uniform(Keep::Share(0.5)),
+            limit: None,
+            repair: None,
+            trunk: Trunk::Exact,
+            baselines: false,
             verify: Verify::Always,
         }
     }
-}
 
-/// How the result of a run is proved before it is written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Verify {
-    /// In every engine that is there; in the head alone where one cannot run the trunk.
-    #[default]
-    Always,
-    /// In both engines, whole, or the run fails.
-    RequireBoth,
-    /// Not at all; the output says so.
-    Skip,
+    fn has_data(&self) -> bool {
+        self.source.data.is_some()
+    }
+
+    /// The repair that applies.
+    pub(super) fn repair(&self) -> Repair {
+        self.repair.unwrap_or(match self.has_data() {
+            true => Repair::LeastSquares,
+            false => Repair::None,
+        })
+    }
+
+    /// Whether any weight may become another than what the cut left.
+    fn changes_weights(&self) -> bool {
+        self.repair() != Repair::None
+    }
+
+    /// Whether figures on samples are wanted.
+    fn measures(&self) -> bool {
+        self.has_data() && (self.verify != Verify::Skip || self.limit.is_some() || self.baselines)
+    }
+
+    /// Whether features are needed whatever the criterion asks for.
+    fn needs_features(&self) -> bool {
+        self.changes_weights() || self.measures()
+    }
+
+    fn check(&self) -> Result<()> {
+        let needs_data = |name, what: &str| Error::Argument {
+            name,
+            what: format!("{what}; give some with --data"),
+        };
+        if self.has_data() {
+            return Ok(());
+        }
+        if self.repair.is_some_and(|repair| repair != Repair::None) {
+            return Err(needs_data("--repair", "is solved on real samples"));
+        }
+        if self
+            .limit
+            .as_ref()
+            .is_some_and(|limit| limit.max_drop.is_some())
+        {
+            return Err(needs_data("--max-drop", "is measured on real samples"));
+        }
+        if self.baselines {
+            return Err(needs_data("--baselines", "is measured on real samples"));
+        }
+        Ok(())
+    }
 }
 
 /// What a pruning run did.
@@ -81,7 +144,7 @@ pub struct PruneReport {
     pub schema: &'static str,
     /// The original.
     pub input: FileReport,
-    /// The smaller model; `bytes` is 0 when the proof failed and nothing was written.
+    /// The smaller model; `bytes` is 0 when nothing was written.
     pub output: FileReport,
     /// What computed the scores.
     pub engine: EngineInfo,
@@ -99,14 +162,41 @@ pub struct PruneReport {
     pub keep: Plan,
     /// Layers that stay whole or keep their producers, and why.
     pub notes: Vec<String>,
+    /// How the kept neurons took over.
+    pub repair: RepairReport,
+    /// What left the trunk; nothing with `--trunk none`.
+    pub trunk: Option<TrunkReport>,
     /// The proof; nothing with `--no-verify`.
     pub verification: Option<Verification>,
-    /// Top-1 accuracy on held-out samples, where there are labels.
-    pub accuracy: Option<Accuracy>,
-    /// Share of held-out samples whose top class is the same, where there are samples.
-    pub agreement: Option<Agreement>,
-    /// Whether the output was written.
+    /// Top-1 accuracy and agreement with the original, stage by stage, on held-out samples.
+    #[serde(flatten)]
+    pub worth: Worth,
+    /// The same for other choices of as many neurons.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub baselines: Vec<Baseline>,
+    /// How the level was found, where a limit was given.
+    pub search: Option<SearchReport>,
+    /// Whether the output was written: the proof holds, and so does the limit.
     pub passed: bool,
+}
+
+/// How the kept neurons took over for the dropped ones.
+#[derive(Clone, Debug, Serialize)]
+pub struct RepairReport {
+    /// The way.
+    pub how: Repair,
+    /// One entry per operator whose weights were looked at.
+    pub layers: Vec<LayerRepair>,
+}
+
+/// Another choice of as many neurons, repaired and trained alike.
+#[derive(Clone, Debug, Serialize)]
+pub struct Baseline {
+    /// How the neurons were chosen.
+    pub criterion: Criterion,
+    /// What that was worth.
+    #[serde(flatten)]
+    pub worth: Worth,
 }
 
 /// Prunes a model.
@@ -114,68 +204,94 @@ pub struct PruneReport {
 /// The output appears whole and proved, or not at all.
 ///
 /// # Errors
-/// Every [`Error`]; none of them leaves an output file. A proof that fails is no error: see
-/// [`PruneReport::passed`].
+/// Every [`Error`]; none of them leaves an output file. A proof that fails is no error, nor is a
+/// limit that cannot be met: see [`PruneReport::passed`].
 pub fn prune(options: &PruneOptions, watch: &dyn Watch) -> Result<PruneReport> {
+    options.check()?;
     let model = setup::load(&options.input)?;
     let mut output = Output::create(&options.output, Some(&options.input), options.overwrite)?
         .protect(model.external_files())?;
+    let base = OnceCell::new();
     let mut setup = Setup::new(&model, &options.source, watch)?;
-    let skips_engine = options.verify == Verify::Skip && !options.score.criterion.needs_samples();
-    let head = setup.find_head(skips_engine, watch)?;
+    let skips_engine = options.verify == Verify::Skip
+        && !options.needs_features()
+        && !options.score.criterion.needs_samples();
+    let mut head = setup.find_head(skips_engine, watch)?;
+    if options.changes_weights() {
+        let proto = weights::own(&setup, &head)?;
+        head = setup.replace_model(base.get_or_init(|| proto))?;
+    }
     head.notes.iter().for_each(|note| watch.note(note));
 
-    let scored = score::scores(&setup, &head, &options.score, options.of, watch)?;
-    let groups: Vec<&Group> = head.layers.iter().map(|layer| &layer.group).collect();
-    let mut plan = options.budget.select(&scored.scores)?;
-    plan.fill_parts(&groups, &scored.scores);
-    if plan.keeps_all() {
-        return Err(Error::Argument {
-            name: "--keep",
-            what: "keeps every neuron, so there is nothing to prune".to_owned(),
-        });
-    }
-    watch.stage("rewriting", None);
-    let mut pruned = rewrite::pruned(&setup.graph, &setup.shapes, &groups, &plan)?;
-    let verification = prove(
+    let material = material(&setup, &head, options, watch)?;
+    let scored = score::scores(
         &setup,
         &head,
-        &groups,
-        &plan,
-        &pruned,
-        options.verify,
+        &options.score,
+        options.of,
+        material.as_ref(),
         watch,
     )?;
-    let passed = verification.as_ref().is_none_or(|found| found.passed);
-    let (accuracy, agreement) = match passed && options.verify != Verify::Skip {
-        true => measure(&setup, &head, &pruned, watch)?,
-        false => (None, None),
+    let workshop = Workshop::new(&setup, &head, material.as_ref(), options)?;
+    let (draft, mut search) = match (&options.limit, &material) {
+        (None, _) => {
+            let plan = plan(&options.budget, &workshop.groups(), &scored.scores)?;
+            (workshop.draft(&plan, watch)?, None)
+        }
+        (Some(limit), material) => {
+            let found = level::find(&workshop, limit, options, &scored, material.as_ref(), watch)?;
+            (found.draft, Some(found.report))
+        }
     };
+    let worth = match &material {
+        Some(material) if options.measures() => {
+            watch.stage("measuring", None);
+            figures::worth(&workshop, &draft, material, watch)?
+        }
+        _ => Worth::default(),
+    };
+    let baselines = baselines(&workshop, options, &draft, watch)?;
+    let verification = proof::prove(&workshop, &draft, options.verify, watch)?;
 
     let data = DataReport::new(&setup, &setup.dataset)?;
+    let (plan, weights) = (draft.plan.clone(), draft.weights.clone());
+    let repair = draft.repair.clone();
+    let (mut smaller, trunk) = draft.into_output();
     metadata::write(
-        &mut pruned,
+        &mut smaller,
         &Facts {
             setup: &setup,
             score: &scored.report,
-            budget: &options.budget,
+            options,
             plan: &plan,
+            weights: &weights,
             data: &data,
             verification: verification.as_ref(),
         },
     );
-    let bytes = if passed {
+    let mut passed = verification.as_ref().is_none_or(|found| found.passed);
+    if let Some(search) = &mut search {
+        passed = passed && search.met;
+    }
+    let mut bytes = 0;
+    if passed {
         watch.stage("writing", None);
-        output.write(&pruned, model.storage())?;
+        output.write(&smaller, model.storage())?;
+        if let (Some(search), Some(material)) = (&mut search, &material) {
+            // The promise is about the file, so the file is what is measured, trunk and all.
+            let written = setup::load(output.path_for_reading())?;
+            search.confirm(&workshop, &written, material, watch)?;
+            passed = search.met;
+        }
+    }
+    if passed {
         let written = output.commit()?;
-        written.bytes + written.external_bytes
-    } else {
-        0
-    };
+        bytes = written.bytes + written.external_bytes;
+    }
     Ok(PruneReport {
         schema: SCHEMA,
         input: FileReport::new(&options.input, model.file_bytes(), &model.proto),
-        output: FileReport::new(&options.output, bytes, &pruned),
+        output: FileReport::new(&options.output, bytes, &smaller),
         engine: setup.engine().info().clone(),
         data,
         score: scored.report,
@@ -184,11 +300,88 @@ pub fn prune(options: &PruneOptions, watch: &dyn Watch) -> Result<PruneReport> {
         layers: layers(&head, &plan),
         keep: plan,
         notes: head.notes,
+        repair: RepairReport {
+            how: options.repair(),
+            layers: repair,
+        },
+        trunk,
         verification,
-        accuracy,
-        agreement,
+        worth,
+        baselines,
+        search,
         passed,
     })
+}
+
+/// The features of all samples that the run looks at.
+fn material(
+    setup: &Setup<'_>,
+    head: &Head,
+    options: &PruneOptions,
+    watch: &dyn Watch,
+) -> Result<Option<Material>> {
+    if !options.needs_features() {
+        return Ok(None);
+    }
+    let purpose = Purpose {
+        search: options
+            .limit
+            .as_ref()
+            .is_some_and(|limit| limit.max_drop.is_some()),
+        shown: options.measures(),
+    };
+    Material::new(setup, head, purpose, watch).map(Some)
+}
+
+/// The neurons that `budget` leaves.
+pub(super) fn plan(budget: &Budget, groups: &[&Group], scores: &Scores) -> Result<Plan> {
+    let mut plan = budget.select(scores)?;
+    plan.fill_parts(groups, scores);
+    if plan.keeps_all() {
+        return Err(Error::Argument {
+            name: "--keep",
+            what: "keeps every neuron, so there is nothing to prune".to_owned(),
+        });
+    }
+    Ok(plan)
+}
+
+/// As many neurons, chosen at random and by the norm of their weights.
+fn baselines(
+    workshop: &Workshop<'_>,
+    options: &PruneOptions,
+    draft: &Draft,
+    watch: &dyn Watch,
+) -> Result<Vec<Baseline>> {
+    let Some(material) = workshop.material.filter(|_| options.baselines) else {
+        return Ok(Vec::new());
+    };
+    let budget = Budget {
+        layers: draft.plan.counts(),
+        ..Budget::uniform(Keep::Share(1.0))
+    };
+    let mut found = Vec::new();
+    for criterion in BASELINES {
+        let criterion: Criterion = criterion.parse()?;
+        let score = ScoreOptions {
+            criterion,
+            seed: options.source.seed,
+            ..ScoreOptions::default()
+        };
+        let scored = score::scores(
+            workshop.setup,
+            workshop.head,
+            &score,
+            None,
+            Some(material),
+            &Silent,
+        )?;
+        let plan = plan(&budget, &workshop.groups(), &scored.scores)?;
+        let draft = workshop.draft(&plan, watch)?;
+        let worth = figures::worth(workshop, &draft, material, watch)?;
+        found.push(Baseline { criterion, worth });
+    }
+    Ok(found)
 }
 
 fn layers(head: &Head, plan: &Plan) -> Vec<LayerReport> {
@@ -201,126 +394,6 @@ fn layers(head: &Head, plan: &Plan) -> Vec<LayerReport> {
             recognised: layer.recognised.clone(),
         })
         .collect()
-}
-
-/// Runs the proof on samples that were not scored.
-fn prove(
-    setup: &Setup<'_>,
-    head: &Head,
-    groups: &[&Group],
-    plan: &Plan,
-    pruned: &ModelProto,
-    how: Verify,
-    watch: &dyn Watch,
-) -> Result<Option<Verification>> {
-    if how == Verify::Skip {
-        watch.note("the result is not verified (--no-verify)");
-        return Ok(None);
-    }
-    watch.stage("verifying", None);
-    let engines = setup.all_engines(watch)?;
-    let names = engines.iter().map(|selected| selected.engine.info().name);
-    require_both(how, &names.collect::<Vec<_>>())?;
-    let masked = mask::masked(&setup.graph, groups, plan)?;
-    let case = Case {
-        graph: &setup.graph,
-        shapes: &setup.shapes,
-        head,
-        masked: &masked,
-        pruned,
-    };
-    let engines: Vec<_> = engines.iter().map(|selected| &*selected.engine).collect();
-    let found = eval::verify(case, &engines, &setup.proof_samples()?)?;
-    if how == Verify::RequireBoth {
-        whole(&found)?;
-    }
-    for skipped in &found.skipped {
-        let Skipped { engine, stopped_by } = skipped;
-        watch.note(&format!("{engine} cannot run the head: {stopped_by}"));
-    }
-    Ok(Some(found))
-}
-
-/// Refuses a proof that some engine had no, or only a part in.
-pub(super) fn whole(found: &Verification) -> Result<()> {
-    let refuse = |what: String| {
-        Err(Error::Argument {
-            name: "--require-both",
-            what,
-        })
-    };
-    if let Some(Skipped { engine, stopped_by }) = found.skipped.first() {
-        return refuse(format!("{engine} cannot run the head: {stopped_by}"));
-    }
-    let part = found.checks.iter().find(|check| check.scope == Scope::Head);
-    match part.and_then(|check| Some((&check.engine, check.stopped_by.as_ref()?))) {
-        Some((engine, why)) => refuse(format!("{engine} cannot run the whole model: {why}")),
-        None => Ok(()),
-    }
-}
-
-fn require_both(how: Verify, engines: &[&str]) -> Result<()> {
-    if how == Verify::RequireBoth && engines.len() < 2 {
-        return Err(Error::Argument {
-            name: "--require-both",
-            what: format!(
-                "only {} is there; get ONNX Runtime with `onnx-prune runtime install`",
-                engines.join(", ")
-            ),
-        });
-    }
-    Ok(())
-}
-
-/// Accuracy and agreement on the held-out samples; neither on synthetic noise.
-fn measure(
-    setup: &Setup<'_>,
-    head: &Head,
-    pruned: &ModelProto,
-    watch: &dyn Watch,
-) -> Result<(Option<Accuracy>, Option<Agreement>)> {
-    if !setup.has_data() {
-        return Ok((None, None));
-    }
-    watch.stage("measuring", Some(2 * setup.shares.held_out.len() as u64));
-    let before = top_classes(setup, head, setup.graph.model(), watch)?;
-    let after = top_classes(setup, head, pruned, watch)?;
-    let agreement = eval::agreement(&before, &after);
-    let accuracy = setup
-        .held_out_labels()
-        .map(|labels| {
-            let classes = head.scores.classes;
-            eval::accuracy(&before, &after, &labels, classes, setup.reported().path())
-        })
-        .transpose()?;
-    Ok((accuracy, Some(agreement)))
-}
-
-/// The top class of each held-out sample in one version of the model.
-fn top_classes(
-    setup: &Setup<'_>,
-    head: &Head,
-    model: &ModelProto,
-    watch: &dyn Watch,
-) -> Result<Vec<usize>> {
-    let graph = Graph::new(model)?;
-    let name = setup.graph.name(head.scores.value);
-    let scores: Vec<_> = graph.value(name).into_iter().collect();
-    let scoring = graph::with_outputs(&graph, &Shapes::declared(&graph), &scores);
-    let scorer = eval::TopClasses {
-        engine: setup.engine(),
-        model: &scoring,
-        input: &setup.input.name,
-        classes: head.scores.classes,
-    };
-    scorer.of(setup.held_out()?.map(|batch| {
-        let batch = batch?;
-        if watch.cancelled() {
-            return Err(setup::cancelled());
-        }
-        watch.step(batch.count as u64);
-        Ok(batch)
-    }))
 }
 
 impl From<&Model> for FileReport {

@@ -1,16 +1,16 @@
 //! The proof of an earlier run, repeated from what the pruned model says about itself.
 
-use std::collections::BTreeMap;
+use std::{cell::OnceCell, collections::BTreeMap};
 
-use super::{metadata, setup::Setup, watch::Watch};
+use super::{metadata, setup::Setup, watch::Watch, weights};
 use crate::{
     engine::Selected,
     error::{Error, Result},
     eval::{self, Case, Verification},
     features::Samples,
     head::Head,
-    onnx::ModelProto,
-    prune::{Group, Plan, mask, plan::LayerPlan},
+    onnx::{ModelProto, TensorProto},
+    prune::{Group, Plan, plan::LayerPlan},
 };
 
 /// Proves that `pruned` is the model of `setup` without the neurons that its metadata does not
@@ -19,8 +19,9 @@ use crate::{
 /// # Errors
 /// [`Error::Argument`] when the list does not fit the head of `setup`'s model; those of
 /// [`eval::verify`].
-pub(super) fn proof(
-    setup: &mut Setup<'_>,
+pub(super) fn proof<'m>(
+    setup: &mut Setup<'m>,
+    base: &'m OnceCell<ModelProto>,
     pruned: &ModelProto,
     engines: &[Selected],
     samples: &[Samples],
@@ -29,18 +30,45 @@ pub(super) fn proof(
     let Some(text) = pruned.metadata(metadata::KEEP) else {
         return Ok(None);
     };
-    let head = setup.find_head(false, watch)?;
+    let mut head = setup.find_head(false, watch)?;
+    let weights = changed(pruned)?;
+    if !weights.is_empty() {
+        let proto = weights::own(setup, &head)?;
+        head = setup.replace_model(base.get_or_init(|| proto))?;
+    }
     let plan = recorded(text, &head)?;
     let groups: Vec<&Group> = head.layers.iter().map(|layer| &layer.group).collect();
     let case = Case {
         graph: &setup.graph,
         shapes: &setup.shapes,
         head: &head,
-        masked: &mask::masked(&setup.graph, &groups, &plan)?,
+        masked: &weights::oracle(&setup.graph, &groups, &plan, &weights)?,
         pruned,
+        cut: pruned,
     };
     let engines: Vec<_> = engines.iter().map(|selected| &*selected.engine).collect();
     eval::verify(case, &engines, samples).map(Some)
+}
+
+/// The weights of `pruned` that were repaired or trained, as its metadata names them.
+fn changed(pruned: &ModelProto) -> Result<BTreeMap<String, TensorProto>> {
+    let Some(text) = pruned.metadata(metadata::WEIGHTS) else {
+        return Ok(BTreeMap::new());
+    };
+    let foreign = |why: String| Error::Argument {
+        name: "B",
+        what: format!("its metadata {} does not fit it: {why}", metadata::WEIGHTS),
+    };
+    let names: Vec<String> =
+        serde_json::from_str(text).map_err(|error| foreign(error.to_string()))?;
+    let initializers = pruned.graph.iter().flat_map(|graph| &graph.initializer);
+    let known: BTreeMap<&str, &TensorProto> =
+        initializers.map(|tensor| (tensor.name(), tensor)).collect();
+    let find = |name: String| match known.get(name.as_str()) {
+        Some(&tensor) => Ok((name, tensor.clone())),
+        None => Err(foreign(format!("there is no weight {name:?}"))),
+    };
+    names.into_iter().map(find).collect()
 }
 
 /// The plan that the metadata describes; layers it does not name keep all.

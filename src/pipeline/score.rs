@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::{
+    material::{Material, Samples},
     parts::{DataReport, HeadReport},
     setup::{self, Setup, SourceOptions},
     watch::Watch,
@@ -66,7 +67,7 @@ pub fn score(options: &ScoreRunOptions, watch: &dyn Watch) -> Result<ScoreReport
     let mut setup = Setup::new(&model, &options.source, watch)?;
     let frugal = !options.score.criterion.needs_samples();
     let head = setup.find_head(frugal, watch)?;
-    let scored = scores(&setup, &head, &options.score, options.of, watch)?;
+    let scored = scores(&setup, &head, &options.score, options.of, None, watch)?;
     Ok(ScoreReport {
         schema: SCHEMA,
         input: options.input.clone(),
@@ -86,6 +87,7 @@ pub(super) fn scores(
     head: &Head,
     options: &ScoreOptions,
     of: Option<Of>,
+    material: Option<&Material>,
     watch: &dyn Watch,
 ) -> Result<Scored> {
     let default = match setup.has_data() {
@@ -104,21 +106,20 @@ pub(super) fn scores(
         head,
         options: &options,
     };
-    let calibration = &setup.shares.calibration;
-    let positions: Vec<usize> = (0..calibration.len()).collect();
-    let batch = setup.batch_size()?;
     // Not before the criterion asks for samples: a head that is linear up to the logits needs none.
-    let mut features = None;
-    let batches = positions.chunks(batch).map(|part| {
-        let features = match &mut features {
-            Some(features) => features,
-            none => {
-                let found = setup.features(head, calibration, watch)?;
-                watch.stage("scoring", Some(found.len() as u64));
-                none.insert(found)
-            }
+    let mut calibration = material.map(Material::calibration);
+    let count = setup.shares.calibration.len();
+    let places: Vec<usize> = (0..count).collect();
+    let batch = setup.batch_size()?;
+    let batches = places.chunks(batch).map(|part| {
+        let calibration = match &mut calibration {
+            Some(calibration) => calibration,
+            none => none.insert(Samples::of(setup, head, &setup.shares.calibration, watch)?),
         };
-        let batch = features.read(part)?;
+        if part.first() == Some(&0) {
+            watch.stage("scoring", Some(count as u64));
+        }
+        let batch = calibration.read(part)?;
         if watch.cancelled() {
             return Err(setup::cancelled());
         }

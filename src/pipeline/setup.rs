@@ -14,7 +14,7 @@ use crate::{
     features::{self, Cache, CacheChoice, Event, Extraction, FeatureSet, ModelInput, Samples},
     graph::{Graph, Shapes, ValueId},
     head::{self, Head},
-    onnx::{Dim, Model},
+    onnx::{Dim, Model, ModelProto},
 };
 
 /// Most samples of synthetic noise that are scored without `--samples`; more tell nothing new.
@@ -122,6 +122,15 @@ impl<'m> Setup<'m> {
         })
     }
 
+    /// Goes on with another version of the model, whose values have the same names and shapes, and
+    /// finds its head.
+    pub(super) fn replace_model(&mut self, model: &'m ModelProto) -> Result<Head> {
+        let graph = Graph::new(model)?;
+        self.shapes = self.shapes.carried(&self.graph, &graph, &[]);
+        self.graph = graph;
+        head::find(&self.graph, &self.shapes)
+    }
+
     pub(super) fn has_data(&self) -> bool {
         self.options.data.is_some()
     }
@@ -214,13 +223,6 @@ impl<'m> Setup<'m> {
     /// The `--test` data set, where there is one.
     pub(super) fn test(&self) -> Option<&Dataset> {
         self.test.as_ref()
-    }
-
-    /// Classes of the held-out samples, where they are known.
-    pub(super) fn held_out_labels(&self) -> Option<Vec<usize>> {
-        let labels = self.reported().labels()?;
-        let held_out = self.shares.held_out.iter();
-        Some(held_out.map(|&index| labels[index]).collect())
     }
 
     /// The features of samples of the data set, in the order of `indices`. Whatever was asked for

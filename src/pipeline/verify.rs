@@ -1,13 +1,13 @@
 //! Comparing models without pruning: one in two engines, two in each engine, or a pruned model with
 //! its original.
 
-use std::path::PathBuf;
+use std::{cell::OnceCell, path::PathBuf};
 
 use serde::Serialize;
 
 use super::{
     parts::DataReport,
-    prune::whole,
+    proof::whole,
     repeat,
     setup::{self, Setup, SourceOptions},
     watch::Watch,
@@ -87,6 +87,7 @@ pub struct Compared {
 /// compare with.
 pub fn verify(options: &VerifyOptions, watch: &dyn Watch) -> Result<VerifyReport> {
     let a = setup::load(&options.a)?;
+    let base = OnceCell::new();
     let mut setup = Setup::new(&a, &options.source, watch)?;
     let b = options.b.as_deref().map(setup::load).transpose()?;
     if let Some(b) = &b {
@@ -103,7 +104,7 @@ pub fn verify(options: &VerifyOptions, watch: &dyn Watch) -> Result<VerifyReport
     watch.stage("comparing", None);
     let samples = setup.proof_samples()?;
     let proof = match &b {
-        Some(b) => repeat::proof(&mut setup, &b.proto, &engines, &samples, watch)?,
+        Some(b) => repeat::proof(&mut setup, &base, &b.proto, &engines, &samples, watch)?,
         None => None,
     };
     if options.require_both {

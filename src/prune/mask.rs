@@ -3,11 +3,13 @@
 //! A multiplication by zeros and ones in front of each sink. It shares nothing with the rewrite
 //! but the group, so that a wrong index in one shows against the other.
 
-use super::{Group, plan::Plan};
+use std::collections::BTreeMap;
+
+use super::{Group, plan::Plan, rewrite::kept_positions};
 use crate::{
-    error::{Error, Result},
+    error::{Error, Result, Site},
     graph::{Graph, Patch},
-    onnx::{DataType, ModelProto, NodeProto, Tensor, TensorData},
+    onnx::{DataType, ModelProto, NodeProto, Tensor, TensorData, TensorProto, slice},
 };
 
 /// The original model with masks in front of every sink of `groups`; `plan` has one entry each.
@@ -36,6 +38,44 @@ pub fn masked(graph: &Graph<'_>, groups: &[&Group], plan: &Plan) -> Result<Model
         }
     }
     patch.apply(graph)
+}
+
+/// The original's weights with those of the pruned model in the places that were kept.
+///
+/// `weights` are initializers of the pruned model by name, repaired or trained; what was dropped
+/// keeps the original's values, which the masks of [`masked`] make ineffective. So a model whose
+/// weights have changed since the cut still has an oracle: the masked original with these.
+///
+/// # Errors
+/// [`Error::Invalid`] where a weight does not fit the original's of that name.
+pub fn widened(
+    graph: &Graph<'_>,
+    groups: &[&Group],
+    plan: &Plan,
+    weights: &BTreeMap<String, TensorProto>,
+) -> Result<BTreeMap<String, TensorProto>> {
+    let mut axes: BTreeMap<&str, Vec<(usize, Vec<usize>)>> = BTreeMap::new();
+    for (group, layer) in groups.iter().zip(&plan.layers) {
+        for cut in &group.cuts {
+            if let Some(value) = graph.input(cut.at.node, cut.at.input) {
+                let kept = (cut.axis, kept_positions(&cut.map, &layer.keep));
+                let known = axes.entry(graph.name(value)).or_default();
+                if !known.contains(&kept) {
+                    known.push(kept);
+                }
+            }
+        }
+    }
+    let widen = |(name, part): (&String, &TensorProto)| {
+        let whole = graph.value(name).and_then(|value| graph.constant(value));
+        let whole = whole.ok_or_else(|| Error::Invalid {
+            site: Site::value(name),
+            what: "is no weight of the original".to_owned(),
+        })?;
+        let axes = axes.get(name.as_str()).map_or(&[][..], Vec::as_slice);
+        Ok((name.clone(), slice::scattered(whole, axes, part)?))
+    };
+    weights.iter().map(widen).collect()
 }
 
 fn weight_type(graph: &Graph<'_>, sink: &super::Sink) -> Result<DataType> {

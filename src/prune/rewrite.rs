@@ -46,7 +46,7 @@ pub fn pruned(
 }
 
 /// Positions of an axis whose neuron is kept; `keep` is sorted.
-fn kept_positions(map: &[usize], keep: &[usize]) -> Vec<usize> {
+pub(super) fn kept_positions(map: &[usize], keep: &[usize]) -> Vec<usize> {
     let neurons = map.iter().enumerate();
     neurons
         .filter(|(_, neuron)| keep.binary_search(neuron).is_ok())

@@ -6,28 +6,20 @@ use super::{
 };
 use crate::{
     eval::{Check, Scope, Verification},
-    pipeline::PruneReport,
+    pipeline::{Figures, PruneReport, SearchReport},
 };
 
 /// A short table, then what was proved and where.
 pub fn pruned(report: &PruneReport) -> String {
     let mut blocks = vec![sizes(report)];
-    if let Some(agreement) = &report.agreement {
-        blocks.push(format!(
-            "agreement: the same top class on {:.2} % of {} samples",
-            agreement.share,
-            count(agreement.samples)
-        ));
-    }
+    blocks.extend(worth(report));
+    blocks.extend(repair(report));
+    blocks.extend(report.search.as_ref().map(search));
     blocks.push(match &report.verification {
         Some(verification) => proof(verification),
         None => "not verified (--no-verify)".to_owned(),
     });
-    blocks.push(if report.passed {
-        format!("wrote {}", report.output.path.display())
-    } else {
-        "the proof failed, so nothing was written".to_owned()
-    });
+    blocks.push(ending(report));
     blocks.join("\n\n")
 }
 
@@ -54,15 +46,123 @@ fn sizes(report: &PruneReport) -> String {
     if report.passed {
         rows.push(row("bytes", input.bytes, output.bytes));
     }
-    if let Some(accuracy) = &report.accuracy {
-        rows.push(vec![
-            format!("accuracy on {} samples", count(accuracy.samples)),
-            format!("{:.2} %", accuracy.before),
-            format!("{:.2} %", accuracy.after),
-            format!("{:+.2}", accuracy.after - accuracy.before),
-        ]);
-    }
     table::numbers(&["", "before", "after", ""], rows)
+}
+
+fn ending(report: &PruneReport) -> String {
+    let proved = report
+        .verification
+        .as_ref()
+        .is_none_or(|found| found.passed);
+    match (report.passed, proved) {
+        (true, _) => format!("wrote {}", report.output.path.display()),
+        (false, false) => "the proof failed, so nothing was written".to_owned(),
+        (false, true) => "the budget is not met, so nothing was written".to_owned(),
+    }
+}
+
+/// What each stage is worth, the baselines below.
+fn worth(report: &PruneReport) -> Option<String> {
+    let shown = report.worth.accuracy.or(report.worth.agreement)?;
+    let stages = [("cut", Some(shown.cut)), ("repaired", shown.repaired)];
+    let stages: Vec<&str> = stages
+        .iter()
+        .filter(|(_, figure)| figure.is_some())
+        .map(|(name, _)| *name)
+        .collect();
+    let mut header = vec!["on held-out samples", "original"];
+    header.extend(&stages);
+    let mut rows = Vec::new();
+    let mut add = |name: &str, figures: Option<Figures>| {
+        if let Some(figures) = figures {
+            let all = [Some(figures.original), Some(figures.cut), figures.repaired];
+            let cells = all
+                .into_iter()
+                .flatten()
+                .map(|figure| format!("{figure:.2} %"));
+            rows.push([name.to_owned()].into_iter().chain(cells).collect());
+        }
+    };
+    add(
+        &format!("accuracy on {}", count(shown.samples)),
+        report.worth.accuracy,
+    );
+    add(
+        &format!("same class on {}", count(shown.samples)),
+        report.worth.agreement,
+    );
+    for baseline in &report.baselines {
+        let worth = &baseline.worth;
+        let name = match worth.accuracy {
+            Some(_) => format!("accuracy, chosen by {}", baseline.criterion),
+            None => format!("same class, chosen by {}", baseline.criterion),
+        };
+        add(&name, worth.accuracy.or(worth.agreement));
+    }
+    Some(table::numbers(&header, rows))
+}
+
+/// What the repair did to each layer it looked at.
+fn repair(report: &PruneReport) -> Option<String> {
+    let layers = &report.repair.layers;
+    if layers.is_empty() {
+        return None;
+    }
+    let rows = layers.iter().map(|layer| {
+        vec![
+            layer.node.clone(),
+            layer.error_before.map_or_else(String::new, percent),
+            layer.error_after.map_or_else(String::new, percent),
+            if layer.applied {
+                "repaired"
+            } else {
+                "left as cut"
+            }
+            .to_owned(),
+        ]
+    });
+    let header = ["repair: error of", "cut", "repaired", ""];
+    let mut text = table::numbers(&header, rows.collect());
+    for layer in layers {
+        if let Some(note) = &layer.note {
+            text.push_str(&format!("\n{}: {note}", layer.node));
+        }
+    }
+    Some(text)
+}
+
+/// A share as a percentage.
+fn percent(share: f64) -> String {
+    format!("{:.1} %", 100.0 * share)
+}
+
+/// What the search looked at, and what it ended with.
+fn search(report: &SearchReport) -> String {
+    let rows = report.tried.iter().map(|tried| {
+        let drop = tried.drop.zip(tried.error);
+        vec![
+            format!("{}", tried.keep),
+            grouped(tried.bytes),
+            drop.map_or_else(String::new, |(drop, error)| {
+                format!("{drop:.2} ± {error:.2}")
+            }),
+            if tried.met { "within" } else { "over" }.to_owned(),
+        ]
+    });
+    let header = ["keep", "bytes", "points lost", "budget"];
+    let table = table::numbers(&header, rows.collect());
+    let last = match (report.met, report.drop) {
+        (true, Some(drop)) => format!(
+            "keep {}: {drop:.2} points lost by the written file",
+            report.keep
+        ),
+        (true, None) => format!("keep {} is within the budget", report.keep),
+        (false, _) => format!(
+            "no level is within the budget; keep {} comes nearest",
+            report.keep
+        ),
+    };
+    format!("{table}\n{last}")
 }
 
 fn as_u64(number: usize) -> u64 {
@@ -127,10 +227,14 @@ mod tests {
     use crate::{
         data::Preprocess,
         engine::EngineInfo,
-        eval::{Accuracy, Agreement, Comparison, Skipped},
+        eval::{Comparison, Skipped},
         head::Ending,
-        pipeline::{DataReport, FileReport, HeadReport, LayerReport},
+        pipeline::{
+            Baseline, DataReport, FileReport, HeadReport, LayerReport, Limit, Metric, RepairReport,
+            Tried, Worth,
+        },
         prune::Plan,
+        repair::{Form, LayerRepair, Repair},
         sensitivity::{Criterion, Norm, Of, Scale, ScoreReport},
     };
 
@@ -139,6 +243,16 @@ mod tests {
             path: path.into(),
             bytes,
             parameters,
+        }
+    }
+
+    fn figures(original: f64, cut: f64, repaired: Option<f64>) -> Figures {
+        Figures {
+            samples: 400,
+            original,
+            cut,
+            repaired,
+            output: repaired.unwrap_or(cut),
         }
     }
 
@@ -210,15 +324,17 @@ mod tests {
                 skipped: vec![],
                 samples: 16,
             }),
-            accuracy: Some(Accuracy {
-                samples: 400,
-                before: 94.75,
-                after: 91.0,
-            }),
-            agreement: Some(Agreement {
-                samples: 400,
-                share: 94.0,
-            }),
+            repair: RepairReport {
+                how: Repair::None,
+                layers: vec![],
+            },
+            trunk: None,
+            worth: Worth {
+                accuracy: Some(figures(94.75, 91.0, None)),
+                agreement: Some(figures(100.0, 94.0, None)),
+            },
+            baselines: vec![],
+            search: None,
             passed,
         }
     }
@@ -227,13 +343,14 @@ mod tests {
     fn a_proved_result_is_one_table_and_its_proof() {
         let report = report(vec![check("tract", 2.34e-7, Scope::Whole)]);
         insta::assert_snapshot!(pruned(&report), @r"
-                                    before    after
-        neurons of features          3,136      941  30.0 %
-        parameters               1,634,570  169,916  10.4 %
-        bytes                    6,541,227  696,089  10.6 %
-        accuracy on 400 samples    94.75 %  91.00 %   -3.75
+                                before    after
+        neurons of features      3,136      941  30.0 %
+        parameters           1,634,570  169,916  10.4 %
+        bytes                6,541,227  696,089  10.6 %
 
-        agreement: the same top class on 94.00 % of 400 samples
+        on held-out samples  original      cut
+        accuracy on 400       94.75 %  91.00 %
+        same class on 400    100.00 %  94.00 %
 
         verified on 16 samples; differences relative to the largest output
                                                        engine  max difference  allowed
@@ -244,13 +361,94 @@ mod tests {
     }
 
     #[test]
+    fn stages_baselines_repair_and_search_are_tables_of_their_own() {
+        let mut report = report(vec![check("tract", 0.0, Scope::Whole)]);
+        report.worth.accuracy = Some(figures(94.75, 91.0, Some(94.5)));
+        report.worth.agreement = Some(figures(100.0, 94.0, Some(98.25)));
+        report.baselines = vec![Baseline {
+            criterion: "random".parse().unwrap(),
+            worth: Worth {
+                accuracy: Some(figures(94.75, 40.0, Some(88.0))),
+                agreement: None,
+            },
+        }];
+        let repaired = LayerRepair {
+            layer: "features".to_owned(),
+            node: "fc1".to_owned(),
+            form: Some(Form::Primal),
+            lambda: Some(1e-2),
+            rows: 900,
+            inputs: 941,
+            error_before: Some(0.75),
+            error_after: Some(0.125),
+            applied: true,
+            note: None,
+        };
+        let refused = LayerRepair {
+            node: "fc2".to_owned(),
+            error_after: Some(0.8),
+            applied: false,
+            note: Some("the repair made it worse".to_owned()),
+            ..repaired.clone()
+        };
+        report.repair = RepairReport {
+            how: Repair::LeastSquares,
+            layers: vec![repaired, refused],
+        };
+        let tried = |keep, bytes, drop, met| Tried {
+            keep,
+            bytes,
+            drop: Some(drop),
+            error: Some(0.2),
+            met,
+        };
+        report.search = Some(SearchReport {
+            limit: Limit {
+                max_drop: Some(0.5),
+                metric: Metric::Accuracy,
+                max_bytes: None,
+            },
+            samples: 4000,
+            tried: vec![
+                tried(0.16, 400_000, 0.9, false),
+                tried(0.35, 800_000, 0.1, true),
+            ],
+            keep: 0.35,
+            drop: Some(0.25),
+            met: true,
+        });
+        let text = pruned(&report);
+        let blocks: Vec<&str> = text.split("\n\n").collect();
+        insta::assert_snapshot!(blocks[1..4].join("\n\n"), @r"
+        on held-out samples         original      cut  repaired
+        accuracy on 400              94.75 %  91.00 %   94.50 %
+        same class on 400           100.00 %  94.00 %   98.25 %
+        accuracy, chosen by random   94.75 %  40.00 %   88.00 %
+
+        repair: error of     cut  repaired
+        fc1               75.0 %    12.5 %     repaired
+        fc2               75.0 %    80.0 %  left as cut
+        fc2: the repair made it worse
+
+        keep    bytes  points lost  budget
+        0.16  400,000  0.90 ± 0.20    over
+        0.35  800,000  0.10 ± 0.20  within
+        keep 0.35: 0.25 points lost by the written file
+        ");
+        report.passed = false;
+        report.search.as_mut().unwrap().met = false;
+        let text = pruned(&report);
+        assert!(text.contains("no level is within the budget; keep 0.35 comes nearest"));
+        assert!(text.ends_with("the budget is not met, so nothing was written"));
+    }
+
+    #[test]
     fn a_failed_proof_says_where_and_that_nothing_was_written() {
         let mut report = report(vec![
             check("onnxruntime", 3.2e-2, Scope::Whole),
             check("tract", 0.0, Scope::Head),
         ]);
-        report.accuracy = None;
-        report.agreement = None;
+        report.worth = Worth::default();
         report.output.bytes = 0;
         let proof = report.verification.as_mut().unwrap();
         proof.skipped = vec![Skipped {

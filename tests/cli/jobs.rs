@@ -41,7 +41,8 @@ fn the_readme_s_command_prunes_on_the_embedded_engine() {
     for part in [
         "neurons of features",
         "941",
-        "agreement",
+        "repaired",
+        "same class on 400",
         "verified on",
         "small.onnx",
     ] {

@@ -1,0 +1,102 @@
+//! Class scores of a head on features that are there already: no trunk runs.
+
+use super::top::largest;
+use crate::{
+    engine::{Engine, Session},
+    error::{Error, Result},
+    features::{FeatureBatch, FeatureSet},
+    onnx::ModelProto,
+};
+
+/// Samples per run of a head.
+const BATCH: usize = 256;
+
+/// Class scores of samples, `[N, K]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClassScores {
+    /// Row by row.
+    pub values: Vec<f32>,
+    /// Number of classes K.
+    pub classes: usize,
+}
+
+impl ClassScores {
+    /// The class with the largest score of each sample; ties give the lower class.
+    pub fn top(&self) -> Vec<usize> {
+        self.values
+            .chunks(self.classes.max(1))
+            .map(largest)
+            .collect()
+    }
+
+    /// Number of samples N.
+    pub fn len(&self) -> usize {
+        self.values.len() / self.classes.max(1)
+    }
+
+    /// Whether there are no samples.
+    pub fn is_empty(&self) -> bool {
+        self.values.is_empty()
+    }
+}
+
+/// A head as a model of its own.
+#[derive(Clone, Copy)]
+pub struct HeadModel<'a> {
+    /// Inputs: features, by their names in the whole model. First output: the scores, `[N, K]`,
+    /// perhaps with further axes of size 1.
+    pub model: &'a ModelProto,
+    /// Number of classes K.
+    pub classes: usize,
+}
+
+/// Runs a head over cached features; `step` hears of every batch and may end the run.
+///
+/// # Errors
+/// [`Error::Engine`] when the engine fails or the scores are of another shape; whatever `step` or
+/// reading the features gives.
+pub fn scores(
+    engine: &dyn Engine,
+    head: HeadModel<'_>,
+    features: &FeatureSet,
+    positions: &[usize],
+    step: &mut dyn FnMut(usize) -> Result<()>,
+) -> Result<ClassScores> {
+    let mut session = engine.load(head.model)?;
+    let mut values = Vec::with_capacity(positions.len() * head.classes);
+    for batch in features.batches(positions, BATCH) {
+        let batch = batch?;
+        values.extend(run(
+            session.as_mut(),
+            engine,
+            head.classes,
+            features.names(),
+            &batch,
+        )?);
+        step(batch.samples)?;
+    }
+    Ok(ClassScores {
+        values,
+        classes: head.classes,
+    })
+}
+
+fn run(
+    session: &mut dyn Session,
+    engine: &dyn Engine,
+    classes: usize,
+    names: &[String],
+    batch: &FeatureBatch,
+) -> Result<Vec<f32>> {
+    let wanted = |name: &str| session.inputs().iter().any(|port| port.name == name);
+    let named = names.iter().map(String::as_str).zip(&batch.values);
+    let inputs: Vec<_> = named.filter(|(name, _)| wanted(name)).collect();
+    let outputs = session.run(&inputs)?;
+    let scores = outputs.first().map(|scores| scores.to_f32());
+    let scores = scores.filter(|scores| scores.len() == batch.rows * classes);
+    let scores = scores.ok_or_else(|| Error::Engine {
+        engine: engine.info().name,
+        what: format!("the class scores are not of shape [N, {classes}]"),
+    })?;
+    Ok(scores[..batch.samples * classes].to_vec())
+}

@@ -1,0 +1,254 @@
+//! A model on its way to being smaller: cut, repaired, trained, one stage after the other.
+
+use std::{collections::BTreeMap, str::FromStr};
+
+use serde::Serialize;
+
+use super::{
+    material::{Material, Samples},
+    prune::PruneOptions,
+    setup::{self, Setup},
+    watch::Watch,
+};
+use crate::{
+    error::{Error, Result},
+    eval::{self, ClassScores, HeadModel},
+    graph::{self, Graph},
+    head::Head,
+    onnx::{ModelProto, TensorProto},
+    prune::{
+        Group, Plan, dense, rewrite,
+        trunk::{self, Removal, Shrunk, Stop},
+    },
+    repair::{self, LayerRepair, Repair},
+};
+
+/// What every draft of a run is made from.
+pub(super) struct Workshop<'w> {
+    pub(super) setup: &'w Setup<'w>,
+    pub(super) head: &'w Head,
+    /// Features of the samples, where any are needed.
+    pub(super) material: Option<&'w Material>,
+    pub(super) repair: Repair,
+    pub(super) trunk: Trunk,
+    /// The original head, features to logits.
+    pub(super) original: ModelProto,
+}
+
+/// One smaller model.
+pub(super) struct Draft {
+    pub(super) plan: Plan,
+    /// The whole model, with the trunk as it was.
+    pub(super) model: ModelProto,
+    /// The same with a smaller trunk, where the run was told to cut there.
+    shrunk: Option<Shrunk>,
+    /// Weights that are not what the cut left: initializers by name.
+    pub(super) weights: BTreeMap<String, TensorProto>,
+    /// The head alone after each stage, the last one as in `model`.
+    heads: Vec<(Stage, ModelProto)>,
+    pub(super) repair: Vec<LayerRepair>,
+}
+
+/// What is done about channels of the trunk that only dropped neurons read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Trunk {
+    /// They go, as far back as the result stays the same.
+    #[default]
+    Exact,
+    /// They stay, behind a selection.
+    None,
+}
+
+impl FromStr for Trunk {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "exact" => Ok(Self::Exact),
+            "none" => Ok(Self::None),
+            _ => Err(Error::Argument {
+                name: "--trunk",
+                what: format!("{text:?} is neither exact nor none"),
+            }),
+        }
+    }
+}
+
+/// What left the trunk.
+#[derive(Clone, Debug, Serialize)]
+pub struct TrunkReport {
+    /// The weights that lost channels.
+    pub removed: Vec<Removal>,
+    /// Where selections are left, and why.
+    pub stops: Vec<Stop>,
+}
+
+/// How far a model has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stage {
+    /// Neurons are gone, all else is as it was.
+    Cut,
+    /// The kept neurons have taken over what they can.
+    Repaired,
+}
+
+impl<'w> Workshop<'w> {
+    pub(super) fn new(
+        setup: &'w Setup<'w>,
+        head: &'w Head,
+        material: Option<&'w Material>,
+        options: &'w PruneOptions,
+    ) -> Result<Self> {
+        let original = graph::extract(
+            &setup.graph,
+            &setup.shapes,
+            &head.features,
+            &[head.scores.logits],
+        )?;
+        Ok(Self {
+            setup,
+            head,
+            material,
+            repair: options.repair(),
+            trunk: options.trunk,
+            original,
+        })
+    }
+
+    pub(super) fn groups(&self) -> Vec<&'w Group> {
+        self.head.layers.iter().map(|layer| &layer.group).collect()
+    }
+
+    /// Cuts to `plan`, then repairs and trains as the run was told.
+    pub(super) fn draft(&self, plan: &Plan, watch: &dyn Watch) -> Result<Draft> {
+        let setup = self.setup;
+        watch.stage("rewriting", None);
+        let model = rewrite::pruned(&setup.graph, &setup.shapes, &self.groups(), plan)?;
+        let head = self.head_of(&model)?;
+        let mut draft = Draft {
+            plan: plan.clone(),
+            model,
+            shrunk: None,
+            weights: BTreeMap::new(),
+            heads: vec![(Stage::Cut, head)],
+            repair: Vec::new(),
+        };
+        if let (Some(material), true) = (self.material, self.repair != Repair::None) {
+            self.mend(&mut draft, material, watch)?;
+        }
+        if self.trunk == Trunk::Exact {
+            watch.stage("shrinking the trunk", None);
+            let groups = self.groups();
+            draft.shrunk = Some(trunk::shrink_cut(
+                &setup.graph,
+                &setup.shapes,
+                &groups,
+                &draft.model,
+            )?);
+        }
+        Ok(draft)
+    }
+
+    /// The head of a smaller model, features to logits.
+    fn head_of(&self, model: &ModelProto) -> Result<ModelProto> {
+        let graph = Graph::new(model)?;
+        let shapes = self.setup.shapes.carried(&self.setup.graph, &graph, &[]);
+        let same = |id| graph.value(self.setup.graph.name(id));
+        let features: Vec<_> = self
+            .head
+            .features
+            .iter()
+            .filter_map(|&id| same(id))
+            .collect();
+        let logits: Vec<_> = same(self.head.scores.logits).into_iter().collect();
+        graph::extract(&graph, &shapes, &features, &logits)
+    }
+
+    fn mend(&self, draft: &mut Draft, material: &Material, watch: &dyn Watch) -> Result<()> {
+        watch.stage("repairing", None);
+        let request = repair::Request {
+            engine: self.setup.engine(),
+            graph: &self.setup.graph,
+            shapes: &self.setup.shapes,
+            head: self.head,
+            plan: &draft.plan,
+            head_model: draft.head(),
+            features: &material.features,
+            fit: &material.fit,
+            check: &material.check,
+        };
+        let found = repair::repair(request, self.repair, &mut |_| still_wanted(watch))?;
+        draft.repair = found.layers;
+        draft.advance(Stage::Repaired, found.weights)
+    }
+
+    /// Class scores of a head.
+    pub(super) fn scores_of(
+        &self,
+        head: &ModelProto,
+        samples: &Samples,
+        watch: &dyn Watch,
+    ) -> Result<ClassScores> {
+        let head = HeadModel {
+            model: head,
+            classes: self.head.scores.classes,
+        };
+        let mut step = |_| still_wanted(watch);
+        eval::scores(
+            self.setup.engine(),
+            head,
+            &samples.features,
+            &samples.positions,
+            &mut step,
+        )
+    }
+}
+
+fn still_wanted(watch: &dyn Watch) -> Result<()> {
+    if watch.cancelled() {
+        return Err(setup::cancelled());
+    }
+    Ok(())
+}
+
+impl Draft {
+    /// The head as it is now.
+    pub(super) fn head(&self) -> &ModelProto {
+        let last = self.heads.last();
+        &last.expect("a draft begins with the head as it was cut").1
+    }
+
+    /// The whole model, as it would be written.
+    pub(super) fn output(&self) -> &ModelProto {
+        let shrunk = self.shrunk.as_ref();
+        shrunk.map_or(&self.model, |shrunk| &shrunk.model)
+    }
+
+    /// [`Draft::output`], and what left the trunk.
+    pub(super) fn into_output(self) -> (ModelProto, Option<TrunkReport>) {
+        match self.shrunk {
+            None => (self.model, None),
+            Some(Shrunk {
+                model,
+                removed,
+                stops,
+            }) => (model, Some(TrunkReport { removed, stops })),
+        }
+    }
+
+    /// The head after each stage.
+    pub(super) fn heads(&self) -> impl Iterator<Item = (Stage, &ModelProto)> {
+        self.heads.iter().map(|(stage, head)| (*stage, head))
+    }
+
+    fn advance(&mut self, stage: Stage, weights: BTreeMap<String, TensorProto>) -> Result<()> {
+        let mut head = self.head().clone();
+        dense::set_weights(&mut head, &weights)?;
+        dense::set_weights(&mut self.model, &weights)?;
+        self.weights.extend(weights);
+        self.heads.push((stage, head));
+        Ok(())
+    }
+}
