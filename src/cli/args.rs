@@ -10,7 +10,7 @@ use clap::{Args, Parser, Subcommand};
 use onnx_prune::{
     data::{Channels, Interpolation, Layout, Resize, Size},
     engine::{EngineChoice, ProviderChoice},
-    pipeline::{Metric, Trunk},
+    pipeline::{Granularity, Metric, Trunk},
     prune::{Budget, Scope},
     repair::Repair,
     sensitivity::{Criterion, Norm, Of, Scale},
@@ -167,6 +167,11 @@ pub(super) struct LimitFlags {
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Trunk")]
 pub(super) struct TrunkFlags {
+    /// What stays or goes as one: neuron, channel (all positions of a flatten layer's channel, so
+    /// that its filter goes too), or auto (the smaller file, where both agree equally well with the
+    /// original) [default: neuron]
+    #[arg(long, value_name = "UNIT", value_parser = values::own::<Granularity>)]
+    pub(super) granularity: Option<Granularity>,
     /// Channels of the trunk that only dropped neurons read: exact (they go where the result stays
     /// the same) or none (they stay) [default: exact]
     #[arg(long, value_name = "HOW", value_parser = values::own::<Trunk>)]

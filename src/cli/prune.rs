@@ -51,6 +51,7 @@ fn options_of(args: &PruneArgs) -> Result<PruneOptions> {
             max_bytes: limit.max_bytes,
         });
     }
+    options.granularity = args.trunk.granularity.unwrap_or_default();
     options.trunk = args.trunk.trunk.unwrap_or_default();
     options.repair = args.repair.repair;
     options.baselines = args.repair.baselines;

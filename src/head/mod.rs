@@ -26,7 +26,7 @@ pub use find::find;
 pub use rehead::{LastLayer, LastWeights};
 
 /// A classification head as found in a graph.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Head {
     /// The class scores.
     pub scores: ClassScores,

@@ -6,6 +6,7 @@
 //!
 //! A proof that fails is a result (`passed` is false, and there is no output file), not an error.
 
+mod attempt;
 mod draft;
 mod figures;
 mod gradient;
@@ -24,6 +25,7 @@ mod verify;
 mod watch;
 mod weights;
 
+pub use attempt::Granularity;
 pub use draft::{Stage, Trunk, TrunkReport};
 pub use figures::{Figures, Worth};
 pub use gradient::{GradientOptions, GradientReport, gradient};

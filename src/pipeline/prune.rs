@@ -1,14 +1,18 @@
 //! The main job: a smaller model whose head has lost its least sensitive neurons, and whose other
 //! neurons have taken over what they can.
 
-use std::{cell::OnceCell, path::PathBuf};
+use std::{
+    cell::OnceCell,
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+};
 
 use serde::Serialize;
 
 use super::{
+    attempt::{self, Attempt, Granularity},
     draft::{Draft, Trunk, TrunkReport, Workshop},
     figures::{self, Worth},
-    level,
     material::{Material, Purpose},
     metadata::{self, Facts},
     parts::{DataReport, FileReport, HeadReport, LayerReport},
@@ -58,6 +62,8 @@ pub struct PruneOptions {
     /// How the kept neurons take over for the dropped ones; least squares with data, not at all
     /// without, by default.
     pub repair: Option<Repair>,
+    /// What stays or goes as one.
+    pub granularity: Granularity,
     /// What becomes of channels of the trunk that only dropped neurons read.
     pub trunk: Trunk,
     /// Whether random and weight-norm choices are measured beside the result.
@@ -79,6 +85,7 @@ impl PruneOptions {
             budget: Budget::uniform(Keep::Share(0.5)),
             limit: None,
             repair: None,
+            granularity: Granularity::default(),
             trunk: Trunk::Exact,
             baselines: false,
             verify: Verify::Always,
@@ -158,6 +165,8 @@ pub struct PruneReport {
     pub head: HeadReport,
     /// Its layers, from the features to the scores.
     pub layers: Vec<LayerReport>,
+    /// What stayed or went as one.
+    pub granularity: Granularity,
     /// The kept neurons.
     pub keep: Plan,
     /// Layers that stay whole or keep their producers, and why.
@@ -224,25 +233,14 @@ pub fn prune(options: &PruneOptions, watch: &dyn Watch) -> Result<PruneReport> {
     head.notes.iter().for_each(|note| watch.note(note));
 
     let material = material(&setup, &head, options, watch)?;
-    let scored = score::scores(
-        &setup,
-        &head,
-        &options.score,
-        options.of,
-        material.as_ref(),
-        watch,
-    )?;
+    let Attempt {
+        head,
+        scored,
+        draft,
+        mut search,
+        granularity,
+    } = attempt::attempt(&setup, head, options, material.as_ref(), watch)?;
     let workshop = Workshop::new(&setup, &head, material.as_ref(), options)?;
-    let (draft, mut search) = match (&options.limit, &material) {
-        (None, _) => {
-            let plan = plan(&options.budget, &workshop.groups(), &scored.scores)?;
-            (workshop.draft(&plan, watch)?, None)
-        }
-        (Some(limit), material) => {
-            let found = level::find(&workshop, limit, options, &scored, material.as_ref(), watch)?;
-            (found.draft, Some(found.report))
-        }
-    };
     let worth = match &material {
         Some(material) if options.measures() => {
             watch.stage("measuring", None);
@@ -298,6 +296,7 @@ pub fn prune(options: &PruneOptions, watch: &dyn Watch) -> Result<PruneReport> {
         seed: options.source.seed,
         head: HeadReport::new(&setup, &head),
         layers: layers(&head, &plan),
+        granularity,
         keep: plan,
         notes: head.notes,
         repair: RepairReport {
@@ -357,7 +356,7 @@ fn baselines(
         return Ok(Vec::new());
     };
     let budget = Budget {
-        layers: draft.plan.counts(),
+        layers: counts(workshop.head, &draft.plan),
         ..Budget::uniform(Keep::Share(1.0))
     };
     let mut found = Vec::new();
@@ -382,6 +381,22 @@ fn baselines(
         found.push(Baseline { criterion, worth });
     }
     Ok(found)
+}
+
+/// How many neurons, or units where a layer has them, stay in each layer.
+fn counts(head: &Head, plan: &Plan) -> BTreeMap<String, Keep> {
+    let layers = head.layers.iter().zip(&plan.layers);
+    let counts = layers.map(|(layer, kept)| {
+        let count = match &layer.units {
+            None => kept.keep.len(),
+            Some(units) => {
+                let kept = kept.keep.iter().filter_map(|&neuron| units.get(neuron));
+                kept.collect::<BTreeSet<_>>().len()
+            }
+        };
+        (layer.name.clone(), Keep::Count(count))
+    });
+    counts.collect()
 }
 
 fn layers(head: &Head, plan: &Plan) -> Vec<LayerReport> {

@@ -259,14 +259,6 @@ impl Plan {
         }
     }
 
-    /// How many neurons stay in each layer, as a budget names them.
-    pub fn counts(&self) -> BTreeMap<String, Keep> {
-        let layers = self.layers.iter();
-        layers
-            .map(|layer| (layer.name.clone(), Keep::Count(layer.keep.len())))
-            .collect()
-    }
-
     /// Whether every neuron stays.
     pub fn keeps_all(&self) -> bool {
         let layers = self.layers.iter();

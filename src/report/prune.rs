@@ -230,8 +230,8 @@ mod tests {
         eval::{Comparison, Skipped},
         head::Ending,
         pipeline::{
-            Baseline, DataReport, FileReport, HeadReport, LayerReport, Limit, Metric, RepairReport,
-            Tried, Worth,
+            Baseline, DataReport, FileReport, Granularity, HeadReport, LayerReport, Limit, Metric,
+            RepairReport, Tried, Worth,
         },
         prune::Plan,
         repair::{Form, LayerRepair, Repair},
@@ -316,6 +316,7 @@ mod tests {
                 kept: 941,
                 recognised: "Flatten".to_owned(),
             }],
+            granularity: Granularity::Neuron,
             keep: Plan { layers: vec![] },
             notes: vec![],
             verification: Some(Verification {

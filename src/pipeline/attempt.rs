@@ -1,0 +1,188 @@
+//! From a head to a draft: scores, a plan or a search for one, with neurons or whole channels as
+//! what stays or goes.
+
+use std::str::FromStr;
+
+use prost::Message;
+use serde::Serialize;
+
+use super::{
+    draft::{Draft, Workshop},
+    figures::{self, Reference},
+    level,
+    material::Material,
+    prune::{self, PruneOptions},
+    score,
+    search::{Metric, SearchReport},
+    setup::Setup,
+    watch::Watch,
+};
+use crate::{
+    error::{Error, Result},
+    head::Head,
+    prune::trunk,
+    sensitivity::Scored,
+};
+
+/// What stays or goes as one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Granularity {
+    /// Each neuron for itself.
+    #[default]
+    Neuron,
+    /// All positions of a channel of a flatten layer, so that its filter can go too.
+    Channel,
+    /// Both are tried; of two that agree equally well with the original, the smaller file.
+    Auto,
+}
+
+/// A draft, and what led to it.
+pub(super) struct Attempt {
+    /// The head, with the units that were chosen among.
+    pub(super) head: Head,
+    pub(super) scored: Scored,
+    pub(super) draft: Draft,
+    pub(super) search: Option<SearchReport>,
+    /// What stayed or went as one: never [`Granularity::Auto`].
+    pub(super) granularity: Granularity,
+}
+
+/// Makes the draft that the options ask for.
+///
+/// # Errors
+/// [`Error::Argument`] where whole channels are asked for and no layer holds several positions of
+/// one; those of scoring and of a draft.
+pub(super) fn attempt(
+    setup: &Setup<'_>,
+    head: Head,
+    options: &PruneOptions,
+    material: Option<&Material>,
+    watch: &dyn Watch,
+) -> Result<Attempt> {
+    let of_neurons = |head| one(setup, head, Granularity::Neuron, options, material, watch);
+    let of_channels = |head| one(setup, head, Granularity::Channel, options, material, watch);
+    let channels = match options.granularity {
+        Granularity::Neuron => None,
+        Granularity::Channel | Granularity::Auto => with_channels(setup, &head),
+    };
+    match (options.granularity, channels) {
+        (Granularity::Channel, Some(channels)) => of_channels(channels),
+        (Granularity::Channel, None) => Err(Error::Argument {
+            name: "--granularity",
+            what: "no layer of this head holds several positions of a channel, so there are no channels to choose among; leave the flag out"
+                .to_owned(),
+        }),
+        (Granularity::Auto, Some(channels)) => {
+            let (neurons, channels) = (of_neurons(head)?, of_channels(channels)?);
+            better(setup, [neurons, channels], options, material, watch)
+        }
+        (Granularity::Neuron, _) | (Granularity::Auto, None) => of_neurons(head),
+    }
+}
+
+/// The head with the channels of its flatten layers as units; nothing where it has none.
+fn with_channels(setup: &Setup<'_>, head: &Head) -> Option<Head> {
+    let mut head = head.clone();
+    for layer in &mut head.layers {
+        let units = trunk::channels(&setup.graph, &setup.shapes, &layer.group);
+        // A single channel leaves nothing to choose.
+        let units = units.filter(|units| units.iter().any(|&unit| unit != units[0]));
+        layer.units = units.map(Into::into);
+    }
+    head.layers
+        .iter()
+        .any(|layer| layer.units.is_some())
+        .then_some(head)
+}
+
+fn one(
+    setup: &Setup<'_>,
+    head: Head,
+    granularity: Granularity,
+    options: &PruneOptions,
+    material: Option<&Material>,
+    watch: &dyn Watch,
+) -> Result<Attempt> {
+    let scored = score::scores(setup, &head, &options.score, options.of, material, watch)?;
+    let workshop = Workshop::new(setup, &head, material, options)?;
+    let (draft, search) = match &options.limit {
+        None => {
+            let plan = prune::plan(&options.budget, &workshop.groups(), &scored.scores)?;
+            (workshop.draft(&plan, watch)?, None)
+        }
+        Some(limit) => {
+            let found = level::find(&workshop, limit, options, &scored, material, watch)?;
+            (found.draft, Some(found.report))
+        }
+    };
+    Ok(Attempt {
+        head,
+        scored,
+        draft,
+        search,
+        granularity,
+    })
+}
+
+/// The smaller file, unless it agrees less with the original by more than one standard error on
+/// samples that nothing was fitted to. Without samples, the smaller file.
+fn better(
+    setup: &Setup<'_>,
+    attempts: [Attempt; 2],
+    options: &PruneOptions,
+    material: Option<&Material>,
+    watch: &dyn Watch,
+) -> Result<Attempt> {
+    let [one, other] = attempts;
+    let bytes = |attempt: &Attempt| attempt.draft.output().encoded_len();
+    let (smaller, larger) = if bytes(&one) < bytes(&other) {
+        (one, other)
+    } else {
+        (other, one)
+    };
+    let Some(material) = material.filter(|material| !material.check.is_empty()) else {
+        return Ok(smaller);
+    };
+    let samples = material.check();
+    let workshop = Workshop::new(setup, &larger.head, Some(material), options)?;
+    let top = |attempt: &Attempt| figures::top_of(&workshop, attempt.draft.head(), &samples, watch);
+    let reference = Reference::new(&workshop, &samples, watch)?;
+    let (tops, of_smaller) = (top(&larger)?, top(&smaller)?);
+    let (lost, _) = reference.drop_of(&of_smaller, Metric::Agreement);
+    let (allowed, error) = reference.drop_of(&tops, Metric::Agreement);
+    watch.note(&format!(
+        "choosing among {}s gives the smaller file; it changes {lost:.2} % of the classes, the other {allowed:.2} % (± {error:.2})",
+        smaller.granularity
+    ));
+    Ok(if lost <= allowed + error {
+        smaller
+    } else {
+        larger
+    })
+}
+
+impl std::fmt::Display for Granularity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Neuron => "neuron",
+            Self::Channel => "channel",
+            Self::Auto => "auto",
+        })
+    }
+}
+
+impl FromStr for Granularity {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let all = [Self::Neuron, Self::Channel, Self::Auto];
+        let found = all
+            .into_iter()
+            .find(|granularity| granularity.to_string() == text);
+        found.ok_or_else(|| Error::Argument {
+            name: "--granularity",
+            what: format!("{text:?} is none of neuron, channel, auto"),
+        })
+    }
+}
