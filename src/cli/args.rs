@@ -68,7 +68,7 @@ impl Cli {
             (Some(Command::Score(args)), _) => Some(&args.input),
             (Some(Command::Gradient(args)), _) => Some(&args.input),
             (Some(Command::Verify(args)), _) => Some(&args.a),
-            (Some(Command::Runtime(_)), _) => None,
+            (Some(Command::Cache(_) | Command::Runtime(_)), _) => None,
             (None, prune) => prune.files.as_ref().map(|files| files.input.as_path()),
         }
     }
@@ -84,6 +84,8 @@ pub(super) enum Command {
     Verify(VerifyArgs),
     /// Show which ONNX Runtime is used and where it was looked for
     Runtime(RuntimeArgs),
+    /// List what is kept of earlier runs, or remove it
+    Cache(CacheArgs),
 }
 
 /// Flags of every command.
@@ -274,6 +276,29 @@ pub(super) enum RuntimeAction {
     Check,
     /// Fetch ONNX Runtime with pip and unpack the library into the data folder
     Install,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct CacheArgs {
+    #[command(subcommand)]
+    pub(super) action: Option<CacheAction>,
+    /// The folder, if it is another than the user's cache folder
+    // An id of its own, as with `runtime --ort-lib`.
+    #[arg(id = "folder", long = "cache", value_name = "DIR", global = true)]
+    pub(super) folder: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub(super) enum CacheAction {
+    /// Remove all of it, or what has not been used for long
+    Clear(ClearArgs),
+}
+
+#[derive(Clone, Copy, Debug, Args)]
+pub(super) struct ClearArgs {
+    /// Keep what was used within so many days
+    #[arg(long, value_name = "DAYS", allow_negative_numbers = true)]
+    pub(super) older_than: Option<u64>,
 }
 
 /// Flags that decide a score.

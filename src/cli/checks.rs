@@ -5,7 +5,7 @@ use std::path::Path;
 use clap::{ArgMatches, CommandFactory, error::ErrorKind, parser::ValueSource};
 use onnx_prune::{Error, Result};
 
-use super::args::{Cli, DataFlags, PreprocessFlags, SampleFlags, ScoreArgs, ScoreFlags};
+use super::args::{Cli, DataFlags, Global, PreprocessFlags, SampleFlags, ScoreArgs, ScoreFlags};
 
 /// Flags that every command has; they may stand in front of a subcommand.
 const GLOBAL: [&str; 3] = ["json", "quiet", "verbose"];
@@ -33,6 +33,17 @@ pub(super) fn nothing_before_the_subcommand(matches: &ArgMatches) -> Result<(), 
         ),
     };
     Err(command.error(ErrorKind::ArgumentConflict, what))
+}
+
+impl Global {
+    /// What is done in a moment has neither progress nor notes.
+    pub(super) fn refuse_progress(&self, when: &str) -> Result<()> {
+        let flags = [("--quiet", self.quiet), ("--verbose", self.verbose)];
+        match flags.into_iter().find(|(_, given)| *given) {
+            Some((name, _)) => Err(no_effect(name, when)),
+            None => Ok(()),
+        }
+    }
 }
 
 impl DataFlags {
@@ -135,7 +146,7 @@ impl ScoreFlags {
     }
 }
 
-fn no_effect(name: &'static str, when: &str) -> Error {
+pub(super) fn no_effect(name: &'static str, when: &str) -> Error {
     Error::Argument {
         name,
         what: format!("has no effect {when}"),

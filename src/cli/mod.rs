@@ -5,6 +5,7 @@
 //! report. Nothing is computed here.
 
 mod args;
+mod cache;
 mod checks;
 mod failure;
 mod gradient;
@@ -69,6 +70,7 @@ fn run(cli: &Cli) -> Result<Outcome> {
         Some(Command::Gradient(args)) => gradient::run(args, &cli.global),
         Some(Command::Verify(args)) => verify::run(args, &cli.global),
         Some(Command::Runtime(args)) => runtime::run(args, &cli.global),
+        Some(Command::Cache(args)) => cache::run(args, &cli.global),
         None => prune::run(&cli.prune, &cli.global),
     }
 }

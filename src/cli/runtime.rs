@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use onnx_prune::{
-    Error, Result,
+    Result,
     engine::{self, Engine, EngineChoice, EngineInfo, EngineOptions, runtime},
     onnx::{DataType, Dim, GraphProto, ModelProto, NodeProto, Tensor, ValueInfoProto},
     report,
@@ -13,6 +13,7 @@ use serde::Serialize;
 use super::{
     Outcome,
     args::{Global, RuntimeAction, RuntimeArgs},
+    checks::no_effect,
     output,
 };
 
@@ -23,11 +24,7 @@ const OPSET: i64 = 13;
 const TOLERANCE: f32 = 1e-6;
 
 pub(super) fn run(args: &RuntimeArgs, global: &Global) -> Result<Outcome> {
-    for (name, given) in [("--quiet", global.quiet), ("--verbose", global.verbose)] {
-        if given {
-            return Err(no_effect(name, "with runtime"));
-        }
-    }
+    global.refuse_progress("with runtime")?;
     match args.action {
         None => list(args, global),
         Some(RuntimeAction::Check) => check(args, global),
@@ -35,13 +32,6 @@ pub(super) fn run(args: &RuntimeArgs, global: &Global) -> Result<Outcome> {
             Err(no_effect("--ort-lib", "with runtime install"))
         }
         Some(RuntimeAction::Install) => install(global),
-    }
-}
-
-fn no_effect(name: &'static str, when: &str) -> Error {
-    Error::Argument {
-        name,
-        what: format!("has no effect {when}"),
     }
 }
 

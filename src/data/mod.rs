@@ -42,6 +42,7 @@ pub use geometry::{Centring, Resize, Size};
 pub use pixels::Channels;
 pub use preprocess::{FloatArrays, Overrides, Preprocess};
 pub use presets::names as preset_names;
+pub use problem::readable_bytes;
 pub use resize::Interpolation;
 pub use shape::{InputShape, Layout};
 pub use split::{shuffled, split};

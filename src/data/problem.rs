@@ -92,7 +92,7 @@ pub(super) fn list_of_bad(things: &str, total: usize, bad: &[(String, Problem)])
 }
 
 /// Bytes as `3.2 MiB`.
-pub(super) fn readable_bytes(bytes: u64) -> String {
+pub fn readable_bytes(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["bytes", "KiB", "MiB", "GiB", "TiB"];
     let mut unit = 0;
     let mut scaled = bytes as f64;

@@ -3,6 +3,7 @@
 //! Reports are made in [`crate::pipeline`]; this module only writes them down. It prints nothing:
 //! what becomes of the text is the caller's part.
 
+mod cache;
 mod gradient;
 mod numbers;
 mod prune;
@@ -13,6 +14,7 @@ mod verify;
 
 use serde::Serialize;
 
+pub use cache::{cached, cleared};
 pub use gradient::differentiated;
 pub use prune::pruned;
 pub use runtime::runtimes;

@@ -88,6 +88,11 @@ fn cases() -> Vec<Case> {
         case("gradient", "--force", "@in.onnx @data.npy", Error("exists; --force replaces it")),
         case("gradient", "--force", "@in.onnx @data.npy --force --json", Json("/schema", json!("onnx-prune/gradient/v1"))),
         case("verify", "--require-both", "@in.onnx @in.onnx --require-both", Error("--require-both")),
+        case("cache", "--cache", "--cache @. --json", Json("/entries", json!([]))),
+        case("cache", "--cache", "--cache @nowhere", Error("nowhere")),
+        case("cache clear", "--cache", "--cache @. --json", Json("/removed", json!(0))),
+        case("cache clear", "--older-than", "--older-than 3 --cache @. --json", Json("/removed", json!(0))),
+        case("cache clear", "--older-than", "--older-than -3", Error("invalid value '-3'")),
         case("runtime", "--ort-lib", "--ort-lib /nonexistent/a.so --json", Json("/candidates/0/origin", json!("flag"))),
         case("runtime check", "--ort-lib", "--ort-lib /nonexistent/a.so", Error("/nonexistent/a.so")),
         case("runtime install", "--ort-lib", "--ort-lib /nonexistent/a.so", Error("has no effect")),
@@ -122,7 +127,7 @@ fn cases() -> Vec<Case> {
         cases.push(case(command, "--quiet", leak(format!("{files} --quiet")), Seen(|_, run| run.stderr.is_empty() && !run.stdout.is_empty())));
         cases.push(case(command, "--verbose", leak(format!("{files} --verbose")), Seen(|_, run| run.stderr.contains("done:"))));
     }
-    for command in ["runtime", "runtime check", "runtime install"] {
+    for command in ["runtime", "runtime check", "runtime install", "cache", "cache clear"] {
         cases.push(case(command, "--quiet", "--quiet", Error("has no effect")));
         cases.push(case(command, "--verbose", "--verbose", Error("has no effect")));
     }
@@ -146,7 +151,7 @@ const RUNS: [(&str, &str); 4] = [
 ];
 
 #[rustfmt::skip]
-const SCORES: [Row; 17] = [
+const SCORES: [Row; 20] = [
     ("--criterion", "--criterion weight", || Json("/score/criterion", json!("weight"))),
     ("--criterion", "--criterion best", || Error("none of lsa, weight")),
     ("--norm", "--norm 2", || Json("/score/norm", json!("2"))),
@@ -161,7 +166,10 @@ const SCORES: [Row; 17] = [
     ("--seed", "--seed 7", || Json("/seed", json!(7))),
     ("--batch", "--data @data.npy --batch 7", || Json("/score/samples", json!(24))),
     ("--batch", "--batch 0", || Error("must be at least 1")),
+    ("--cache", "--data @data.npy --cache @kept", || Seen(|bench, _| bench.path("kept").is_dir())),
+    ("--cache", "--data @data.npy --cache @in.onnx", || Error("in.onnx is no folder")),
     ("--cache", "--cache @kept", || Error("--cache: has no effect without --data")),
+    ("--no-cache", "--data @data.npy --no-cache", || Seen(|_, run| !run.stderr.contains("note: features of"))),
     ("--no-cache", "--no-cache", || Error("--no-cache: has no effect without --data")),
     ("--scale", "--scale huge", || Error("none of auto, none, std, range")),
 ];
@@ -206,6 +214,8 @@ pub(crate) fn tested() -> impl Iterator<Item = (String, String)> {
         ("runtime", "--json"),
         ("runtime check", "--json"),
         ("runtime install", "--json"),
+        ("cache", "--json"),
+        ("cache clear", "--json"),
     ];
     let cases = cases().into_iter().map(|case| (case.command, case.flag));
     cases

@@ -121,7 +121,16 @@ fn flags_that_would_have_no_effect_are_refused() {
         ("score @in.onnx --force", "--output <FILE>"),
         ("--keep 0.3 score @in.onnx", "--keep stands before `score`"),
         ("@in.onnx score @in.onnx", "write ./score"),
+        (
+            "score @in.onnx --data @data.npy --criterion weight --cache @kept",
+            "--cache: has no effect with --criterion weight",
+        ),
+        (
+            "@in.onnx @out.onnx --data @data.npy --cache @kept --no-cache",
+            "cannot be used with",
+        ),
         ("runtime --quiet", "--quiet: has no effect"),
+        ("cache --verbose", "--verbose: has no effect"),
         ("runtime check --verbose", "--verbose: has no effect"),
         ("runtime install --ort-lib x.so", "--ort-lib: has no effect"),
     ];

@@ -6,6 +6,7 @@
 )]
 
 mod bad_input;
+mod cache;
 mod completeness;
 mod flags;
 mod help;

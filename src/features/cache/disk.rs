@@ -13,11 +13,11 @@ use super::{
     key::Key,
     lock::{self, Lock},
     manifest::Manifest,
-    memory::readable_bytes,
     space,
     writer::Writer,
 };
 use crate::{
+    data::readable_bytes,
     error::{Error, Result},
     features::{
         Extraction, FeatureSet,

@@ -6,6 +6,7 @@ use std::{
 };
 
 use crate::{
+    data::readable_bytes,
     error::{Error, Result},
     features::{
         Extraction, FeatureSet,
@@ -115,19 +116,4 @@ fn check(bytes: u64, most: u64) -> Result<()> {
             readable_bytes(most)
         ),
     })
-}
-
-/// `6.0 GB`
-pub(super) fn readable_bytes(bytes: u64) -> String {
-    const UNITS: [&str; 4] = ["kB", "MB", "GB", "TB"];
-    if bytes < 1000 {
-        return format!("{bytes} bytes");
-    }
-    let mut size = bytes as f64 / 1000.0;
-    let mut unit = 0;
-    while size >= 999.95 && unit + 1 < UNITS.len() {
-        size /= 1000.0;
-        unit += 1;
-    }
-    format!("{size:.1} {}", UNITS[unit])
 }
