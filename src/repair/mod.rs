@@ -16,6 +16,7 @@
 //! A row is one sample, or one position (pixel, token) of one. With more inputs than rows the same
 //! D comes from the rows' products (`dual`), so that no matrix is larger than [`MOST`] squared.
 
+pub mod certificate;
 mod ridge;
 mod rows;
 mod sites;
@@ -43,6 +44,7 @@ use crate::{
     prune::{Plan, dense},
 };
 
+pub use certificate::{Certificate, certificate};
 pub use ridge::{GRID, MOST};
 
 /// Samples per run of the heads, where a model leaves it open.
