@@ -5,6 +5,7 @@
 //! Node order in the file is not trusted: everything here follows the values.
 
 mod extract;
+mod macs;
 mod order;
 mod patch;
 mod shapes;
@@ -22,6 +23,7 @@ use crate::{
 };
 
 pub use extract::{extract, with_outputs};
+pub use macs::{Macs, Sizes};
 pub use patch::Patch;
 pub use shapes::{Shapes, TensorType};
 
