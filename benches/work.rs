@@ -1,0 +1,156 @@
+//! The program's own work, as far as no runtime does it: writing the graph of the derivatives,
+//! adding up sensitivities and covariances, cutting weights, resizing images. Run with
+//! `cargo bench --bench work`.
+
+#![expect(clippy::unwrap_used, reason = "a benchmark")]
+
+use std::{fs, path::Path};
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use onnx_prune::{
+    algebra::Covariance,
+    data::{DataOptions, Dataset, InputShape, Overrides, Preprocess},
+    engine,
+    features::{self, FeatureBatch},
+    graph::{Graph, Shapes},
+    head::{self, Head},
+    onnx::{Limits, Model, Tensor},
+    prune::{Budget, Group, Keep, LayerScores, Scores, rewrite, trunk},
+    sensitivity::{self, Norm, Of, ScoreOptions},
+};
+
+/// Samples of a batch.
+const SAMPLES: usize = 32;
+
+/// Numbers in 0..1 that repeat late.
+fn numbers(count: usize) -> Vec<f32> {
+    (0..count)
+        .map(|at| (at * 7919 % 65_521) as f32 / 65_521.0)
+        .collect()
+}
+
+fn vgg() -> Model {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/vgg.onnx");
+    Model::load(&path, &Limits::default()).unwrap()
+}
+
+fn opened(graph: &Graph<'_>) -> (Shapes, Head) {
+    let declared = Shapes::declared(graph);
+    let input = Tensor::f32([2, 1, 28, 28], numbers(2 * 784)).unwrap();
+    let shapes = features::probe(&*engine::tract(Some(2)), graph, &declared, &input).unwrap();
+    let head = head::find(graph, &shapes).unwrap();
+    (shapes, head)
+}
+
+/// The gradient graph of a head of 3136 - 512 - 10, and its use on a batch, with the sums.
+fn sensitivities(criterion: &mut Criterion) {
+    let model = vgg();
+    let graph = Graph::new(&model.proto).unwrap();
+    let (shapes, head) = opened(&graph);
+    let mut group = criterion.benchmark_group("sensitivity");
+    group.bench_function("differentiate", |bench| {
+        let of = Of::Probabilities;
+        bench.iter(|| sensitivity::gradient_model(&graph, &shapes, &head, of).unwrap());
+    });
+    let engine = engine::tract(Some(2));
+    for norm in ["1", "2", "inf"] {
+        let options = ScoreOptions {
+            norm: norm.parse::<Norm>().unwrap(),
+            ..ScoreOptions::default()
+        };
+        let request = || sensitivity::Request {
+            engine: &*engine,
+            graph: &graph,
+            shapes: &shapes,
+            head: &head,
+            options: &options,
+        };
+        let batch = FeatureBatch {
+            values: vec![Tensor::f32([SAMPLES, 3136], numbers(SAMPLES * 3136)).unwrap()],
+            rows: SAMPLES,
+            samples: SAMPLES,
+            labels: None,
+        };
+        group.throughput(Throughput::Elements(SAMPLES as u64));
+        group.bench_function(format!("score, norm {norm}"), |bench| {
+            bench.iter(|| sensitivity::score(request(), [Ok(batch.clone())]).unwrap());
+        });
+    }
+    group.finish();
+}
+
+/// Sums for a covariance of 512 neurons.
+fn accumulate(criterion: &mut Criterion) {
+    let rows = numbers(1024 * 512);
+    let mut group = criterion.benchmark_group("accumulate");
+    group.throughput(Throughput::Elements(1024));
+    group.bench_function("covariance of 512", |bench| {
+        bench.iter(|| {
+            let mut sums = Covariance::new(512);
+            sums.add(&rows);
+            sums
+        });
+    });
+    group.finish();
+}
+
+/// Cutting three tenths of every layer, and the channels behind them.
+fn cuts(criterion: &mut Criterion) {
+    let model = vgg();
+    let graph = Graph::new(&model.proto).unwrap();
+    let (shapes, head) = opened(&graph);
+    let groups: Vec<&Group> = head.layers.iter().map(|layer| &layer.group).collect();
+    let layers = head.layers.iter().map(|layer| LayerScores {
+        units: trunk::channels(&graph, &shapes, &layer.group).unwrap_or_default(),
+        ..LayerScores::new(&layer.name, vec![0.0; layer.width()])
+    });
+    let scores = Scores {
+        layers: layers.collect(),
+    };
+    let plan = Budget::uniform(Keep::Share(0.3)).select(&scores).unwrap();
+    let cut = || rewrite::pruned(&graph, &shapes, &groups, &plan).unwrap();
+    let mut group = criterion.benchmark_group("rewrite");
+    group.bench_function("head", |bench| bench.iter(cut));
+    let model = cut();
+    group.bench_function("trunk", |bench| {
+        bench.iter(|| trunk::shrink_cut(&graph, &shapes, &groups, &model).unwrap());
+    });
+    group.finish();
+}
+
+/// Photographs of 500 x 375 to what an ImageNet model takes: the shorter edge to 256, 224 cut out.
+fn resize(criterion: &mut Criterion) {
+    const IMAGES: usize = 8;
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let path = folder.path().join("photographs.npy");
+    let header =
+        format!("{{'descr': '|u1', 'fortran_order': False, 'shape': ({IMAGES}, 375, 500, 3), }}");
+    // The magic, version and length take 10 bytes; all of it is a multiple of 64.
+    let header = format!("{header:<117}\n");
+    let pixels: Vec<u8> = (0..IMAGES * 375 * 500 * 3)
+        .map(|at| (at * 31 % 251) as u8)
+        .collect();
+    let length = u16::try_from(header.len()).unwrap().to_le_bytes();
+    let parts: [&[u8]; 4] = [b"\x93NUMPY\x01\x00", &length, header.as_bytes(), &pixels];
+    fs::write(&path, parts.concat()).unwrap();
+    let overrides = Overrides {
+        preprocess: Some("imagenet".to_owned()),
+        ..Overrides::default()
+    };
+    let preprocess = Preprocess::find(&overrides, None, None).unwrap();
+    let dims = [None, Some(3), Some(224), Some(224)];
+    let shape = InputShape::from_dims(&dims, preprocess.layout).unwrap();
+    let mut options = DataOptions::new(shape, "images");
+    options.preprocess = preprocess;
+    let dataset = Dataset::open(&path, &options).unwrap();
+    let indices: Vec<usize> = (0..IMAGES).collect();
+    let mut group = criterion.benchmark_group("resize");
+    group.throughput(Throughput::Elements(IMAGES as u64));
+    group.bench_function("500x375 to 224x224", |bench| {
+        bench.iter(|| dataset.read(&indices).unwrap());
+    });
+    group.finish();
+}
+
+criterion_group!(benches, sensitivities, accumulate, cuts, resize);
+criterion_main!(benches);
