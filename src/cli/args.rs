@@ -4,7 +4,10 @@
 //! given" stay apart: what a flag means when it is left out is the library's decision, and a flag
 //! that would have no effect is refused ([`super::checks`]).
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use clap::{Args, Parser, Subcommand};
 use onnx_prune::{
@@ -68,6 +71,9 @@ impl Cli {
             (Some(Command::Score(args)), _) => Some(&args.input),
             (Some(Command::Gradient(args)), _) => Some(&args.input),
             (Some(Command::Verify(args)), _) => Some(&args.a),
+            (Some(Command::Inspect(args)), _) => Some(&args.input),
+            (Some(Command::Bench(args)), _) => args.models.first().map(PathBuf::as_path),
+            (Some(Command::PeakMemory(args)), _) => Some(&args.input),
             (Some(Command::Cache(_) | Command::Runtime(_)), _) => None,
             (None, prune) => prune.files.as_ref().map(|files| files.input.as_path()),
         }
@@ -82,10 +88,17 @@ pub(super) enum Command {
     Gradient(GradientArgs),
     /// Compare a model between the engines, or a pruned model with its original
     Verify(VerifyArgs),
+    /// Show the head, what can be cut, and whether that is worth it
+    Inspect(InspectArgs),
+    /// Measure how long models take on this machine, against each other
+    Bench(BenchArgs),
     /// Show which ONNX Runtime is used and where it was looked for
     Runtime(RuntimeArgs),
     /// List what is kept of earlier runs, or remove it
     Cache(CacheArgs),
+    /// Run a model once and say how much memory that took; `bench` starts this
+    #[command(hide = true)]
+    PeakMemory(PeakMemoryArgs),
 }
 
 /// Flags of every command.
@@ -258,6 +271,113 @@ pub(super) struct VerifyArgs {
     /// Fail unless both engines run the whole model
     #[arg(long, help_heading = "Options")]
     pub(super) require_both: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct InspectArgs {
+    /// The model
+    #[arg(value_name = "IN")]
+    pub(super) input: PathBuf,
+    /// The other model, with --diff
+    #[arg(value_name = "OTHER", requires = "diff")]
+    pub(super) other: Option<PathBuf>,
+    /// Show what differs between IN and OTHER; nothing is run
+    #[arg(long, requires = "other")]
+    pub(super) diff: bool,
+    /// How many neurons the cut on trial keeps, as for the main job [default: 0.5]
+    #[arg(long, value_name = "R", value_parser = values::budget, allow_negative_numbers = true)]
+    pub(super) keep: Option<Budget>,
+    /// Measure no times, only count
+    #[arg(long)]
+    pub(super) no_time: bool,
+    /// Samples per timed run [default: 1, or what the model insists on]
+    #[arg(long, value_name = "N", value_parser = values::at_least_one, allow_negative_numbers = true)]
+    pub(super) batch: Option<usize>,
+    #[command(flatten)]
+    pub(super) engine: EngineFlags,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct BenchArgs {
+    /// The models; the first is what the others are compared with
+    #[arg(value_name = "MODEL", required = true)]
+    pub(super) models: Vec<PathBuf>,
+    /// Measure the heads alone, too: from the features to the class scores
+    #[arg(long)]
+    pub(super) head: bool,
+    /// Samples per run: one number or several (1,8) [default: 1, or what the model insists on]
+    #[arg(
+        long,
+        value_name = "N,...",
+        value_delimiter = ',',
+        value_parser = values::at_least_one,
+        allow_negative_numbers = true
+    )]
+    pub(super) batch: Vec<usize>,
+    /// Measure so many rounds; six or more give an interval of the ratio
+    #[arg(
+        long,
+        value_name = "N",
+        value_parser = values::at_least_one,
+        allow_negative_numbers = true,
+        conflicts_with = "seconds"
+    )]
+    pub(super) rounds: Option<usize>,
+    /// Measure about so long, for each runtime, number of threads and batch [default: 10]
+    #[arg(long, value_name = "S", value_parser = values::duration, allow_negative_numbers = true)]
+    pub(super) seconds: Option<Duration>,
+    /// Write the tables to this file in Markdown
+    #[arg(long, value_name = "FILE", help_heading = "Options")]
+    pub(super) markdown: Option<PathBuf>,
+    /// Replace FILE if it exists
+    #[arg(long, requires = "markdown", help_heading = "Options")]
+    pub(super) force: bool,
+    #[command(flatten)]
+    pub(super) data: DataFlags,
+    #[command(flatten)]
+    pub(super) engine: BenchEngineFlags,
+}
+
+/// Flags about what computes, where several are measured one after the other.
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Engine")]
+pub(super) struct BenchEngineFlags {
+    /// What runs the models: auto (ONNX Runtime where found, else tract), tract, ort, or several
+    /// (ort,tract) [default: auto]
+    #[arg(
+        long,
+        value_name = "ENGINE,...",
+        value_delimiter = ',',
+        visible_alias = "engine"
+    )]
+    pub(super) runtime: Vec<EngineChoice>,
+    /// Where ONNX Runtime computes: auto, cpu, cuda or cuda:1 [default: auto]
+    #[arg(long, value_name = "PROVIDER")]
+    pub(super) provider: Option<ProviderChoice>,
+    /// Threads that compute: one number or several (1,2) [default: one per core]
+    #[arg(
+        long,
+        value_name = "N,...",
+        value_delimiter = ',',
+        value_parser = values::at_least_one,
+        allow_negative_numbers = true
+    )]
+    pub(super) threads: Vec<usize>,
+    /// The ONNX Runtime library to use, instead of looking for one
+    #[arg(long, value_name = "FILE")]
+    pub(super) ort_lib: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct PeakMemoryArgs {
+    /// The model
+    #[arg(value_name = "IN")]
+    pub(super) input: PathBuf,
+    /// Samples per run [default: by the size of a sample]
+    #[arg(long, value_name = "N", value_parser = values::at_least_one, allow_negative_numbers = true)]
+    pub(super) batch: Option<usize>,
+    #[command(flatten)]
+    pub(super) engine: EngineFlags,
 }
 
 #[derive(Debug, Args)]

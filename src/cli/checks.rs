@@ -5,7 +5,9 @@ use std::path::Path;
 use clap::{ArgMatches, CommandFactory, error::ErrorKind, parser::ValueSource};
 use onnx_prune::{Error, Result};
 
-use super::args::{Cli, DataFlags, Global, PreprocessFlags, SampleFlags, ScoreArgs, ScoreFlags};
+use super::args::{
+    Cli, DataFlags, Global, InspectArgs, PreprocessFlags, SampleFlags, ScoreArgs, ScoreFlags,
+};
 
 /// Flags that every command has; they may stand in front of a subcommand.
 const GLOBAL: [&str; 3] = ["json", "quiet", "verbose"];
@@ -141,6 +143,29 @@ impl ScoreFlags {
         ];
         match flags.into_iter().find(|(_, given, used)| *given && !used) {
             Some((name, ..)) => Err(no_effect(name, &format!("with --criterion {criterion}"))),
+            None => Ok(()),
+        }
+    }
+}
+
+impl InspectArgs {
+    /// A comparison of two models runs nothing, and without timing there is no batch.
+    pub(super) fn check(&self) -> Result<()> {
+        let engine = &self.engine;
+        let flags = [
+            ("--keep", self.keep.is_some()),
+            ("--no-time", self.no_time),
+            ("--batch", self.batch.is_some()),
+            ("--engine", engine.engine.is_some()),
+            ("--provider", engine.provider.is_some()),
+            ("--threads", engine.threads.is_some()),
+            ("--ort-lib", engine.ort_lib.is_some()),
+        ];
+        match flags.into_iter().find(|(_, given)| self.diff && *given) {
+            Some((name, _)) => Err(no_effect(name, "with --diff")),
+            None if self.no_time && self.batch.is_some() => {
+                Err(no_effect("--batch", "with --no-time"))
+            }
             None => Ok(()),
         }
     }

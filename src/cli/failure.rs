@@ -60,7 +60,10 @@ fn line(label: &str, colour: AnsiColor, text: &str) {
 fn meant(input: &Path) -> Option<String> {
     let word = input.to_str()?;
     let command = Cli::command();
-    let names = command.get_subcommands().map(clap::Command::get_name);
+    let shown = command
+        .get_subcommands()
+        .filter(|command| !command.is_hide_set());
+    let names = shown.map(clap::Command::get_name);
     let (distance, name) = names.map(|name| (distance(word, name), name)).min()?;
     ((1..=2).contains(&distance) && distance < word.len().min(name.len()))
         .then(|| format!("did you mean the command `onnx-prune {name}`?"))

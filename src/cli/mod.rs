@@ -5,10 +5,12 @@
 //! report. Nothing is computed here.
 
 mod args;
+mod bench;
 mod cache;
 mod checks;
 mod failure;
 mod gradient;
+mod inspect;
 mod interrupt;
 mod options;
 mod output;
@@ -69,6 +71,9 @@ fn run(cli: &Cli) -> Result<Outcome> {
         Some(Command::Score(args)) => score::run(args, &cli.global),
         Some(Command::Gradient(args)) => gradient::run(args, &cli.global),
         Some(Command::Verify(args)) => verify::run(args, &cli.global),
+        Some(Command::Inspect(args)) => inspect::run(args, &cli.global),
+        Some(Command::Bench(args)) => bench::run(args, &cli.global),
+        Some(Command::PeakMemory(args)) => bench::peak_memory(args, &cli.global),
         Some(Command::Runtime(args)) => runtime::run(args, &cli.global),
         Some(Command::Cache(args)) => cache::run(args, &cli.global),
         None => prune::run(&cli.prune, &cli.global),

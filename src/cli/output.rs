@@ -43,13 +43,16 @@ pub(super) struct File {
 }
 
 impl File {
-    /// Checks that `path` can be written and is not `input`, before any long work.
-    pub(super) fn create(path: &Path, input: &Path, overwrite: bool) -> Result<Self> {
-        let refuse = |what: String| Error::Argument {
-            name: "--output",
-            what,
-        };
-        if same_file(path, input) {
+    /// Checks that `path`, given with `flag`, can be written and is none of `inputs`, before any
+    /// long work.
+    pub(super) fn create(
+        flag: &'static str,
+        path: &Path,
+        inputs: &[PathBuf],
+        overwrite: bool,
+    ) -> Result<Self> {
+        let refuse = |what: String| Error::Argument { name: flag, what };
+        if inputs.iter().any(|input| same_file(path, input)) {
             return Err(refuse(format!("{} is the input", path.display())));
         }
         if path.exists() && !(overwrite && path.is_file()) {

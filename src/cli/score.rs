@@ -22,7 +22,14 @@ pub(super) fn run(args: &ScoreArgs, global: &Global) -> Result<Outcome> {
         of: args.score.of,
     };
     let file = args.output.as_deref();
-    let file = file.map(|path| output::File::create(path, &args.input, args.force));
+    let file = file.map(|path| {
+        output::File::create(
+            "--output",
+            path,
+            std::slice::from_ref(&args.input),
+            args.force,
+        )
+    });
     let file = file.transpose()?;
     let terminal = Terminal::new(global);
     let found = pipeline::score(&options, &terminal)?;

@@ -1,6 +1,6 @@
 //! Flag values: from text to the library's types, with messages that fit behind clap's own words.
 
-use std::{collections::BTreeMap, str::FromStr};
+use std::{collections::BTreeMap, str::FromStr, time::Duration};
 
 use onnx_prune::{
     Error,
@@ -58,6 +58,16 @@ pub(super) fn bytes(text: &str) -> Result<u64, String> {
     match bytes {
         Ok(bytes) if (1.0..9e18).contains(&bytes) => Ok(bytes as u64),
         _ => Err("is no size; write 5000000, 5MB or 4.8MiB".to_owned()),
+    }
+}
+
+/// A number of seconds, above 0.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "is not a number of seconds")?;
+    let duration = Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())?;
+    match duration.is_zero() {
+        true => Err("must be above 0".to_owned()),
+        false => Ok(duration),
     }
 }
 

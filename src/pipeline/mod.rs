@@ -7,10 +7,13 @@
 //! A proof that fails is a result (`passed` is false, and there is no output file), not an error.
 
 mod attempt;
+mod bench;
 mod draft;
 mod figures;
 mod gradient;
+mod inspect;
 mod level;
+mod loaded;
 mod material;
 mod metadata;
 mod parts;
@@ -19,6 +22,7 @@ mod prune;
 mod repeat;
 mod score;
 mod search;
+mod section;
 mod setup;
 mod shares;
 mod verify;
@@ -26,9 +30,17 @@ mod watch;
 mod weights;
 
 pub use attempt::Granularity;
+pub use bench::{
+    BenchOptions, BenchReport, Measured, Measurement, PeakMemoryOptions, PeakMemoryReport, bench,
+    peak_memory,
+};
 pub use draft::{Stage, Trunk, TrunkReport};
 pub use figures::{Figures, Worth};
 pub use gradient::{GradientOptions, GradientReport, gradient};
+pub use inspect::{
+    DiffOptions, DiffReport, Gain, InspectOptions, InspectReport, InspectedLayer, LayerDiff, Part,
+    PartName, PortDiff, Reach, WeightDiff, diff, inspect,
+};
 pub use parts::{DataReport, FileReport, HeadReport, LayerReport};
 pub use proof::Verify;
 pub use prune::{Baseline, PruneOptions, PruneReport, RepairReport, prune};

@@ -122,11 +122,16 @@ impl HeadReport {
 }
 
 /// Number of values in floating-point weights: initializers and tensors of Constant nodes.
-fn parameters(model: &ModelProto) -> u64 {
+pub(super) fn parameters(model: &ModelProto) -> u64 {
     let Some(graph) = &model.graph else { return 0 };
     let constants = graph.node.iter().filter_map(|node| node.tensor("value"));
     let weights = graph.initializer.iter().chain(constants);
-    weights.filter(|tensor| is_float(tensor)).map(values).sum()
+    weights.map(parameters_of).sum()
+}
+
+/// Number of values of a floating-point tensor, 0 of any other.
+pub(super) fn parameters_of(tensor: &TensorProto) -> u64 {
+    if is_float(tensor) { values(tensor) } else { 0 }
 }
 
 fn is_float(tensor: &TensorProto) -> bool {

@@ -3,8 +3,10 @@
 //! Reports are made in [`crate::pipeline`]; this module only writes them down. It prints nothing:
 //! what becomes of the text is the caller's part.
 
+mod bench;
 mod cache;
 mod gradient;
+mod inspect;
 mod numbers;
 mod prune;
 mod runtime;
@@ -14,8 +16,10 @@ mod verify;
 
 use serde::Serialize;
 
+pub use bench::{benched, benched_markdown};
 pub use cache::{cached, cleared};
 pub use gradient::differentiated;
+pub use inspect::{compared, inspected};
 pub use prune::pruned;
 pub use runtime::runtimes;
 pub use score::scored;

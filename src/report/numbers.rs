@@ -35,9 +35,49 @@ pub(super) fn count(number: usize) -> String {
     grouped(u64::try_from(number).unwrap_or(u64::MAX))
 }
 
+/// `161 ms`, `8.31 ms`, `45.2 us`: three digits.
+pub(super) fn seconds(value: f64) -> String {
+    let (scaled, unit) = match value {
+        value if value >= 10.0 => (value, "s"),
+        value if value >= 1e-3 => (value * 1e3, "ms"),
+        value => (value * 1e6, "us"),
+    };
+    let decimals = match scaled {
+        scaled if scaled < 9.995 => 2,
+        scaled if scaled < 99.95 => 1,
+        _ => 0,
+    };
+    format!("{scaled:.decimals$} {unit}")
+}
+
+/// `553.4 MB`, in powers of ten as file managers have it.
+pub(super) fn megabytes(bytes: u64) -> String {
+    let megabytes = bytes as f64 / 1e6;
+    let decimals = if megabytes < 10.0 { 2 } else { 1 };
+    format!("{megabytes:.decimals$} MB")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_and_sizes_have_a_few_digits() {
+        let cases = [
+            (0.161_4, "161 ms"),
+            (0.008_314, "8.31 ms"),
+            (0.099_96, "100 ms"),
+            (4.52e-5, "45.2 us"),
+            (2.5, "2500 ms"),
+            (12.34, "12.3 s"),
+            (0.0, "0.00 us"),
+        ];
+        for (value, expected) in cases {
+            assert_eq!(seconds(value), expected);
+        }
+        assert_eq!(megabytes(553_416_318), "553.4 MB");
+        assert_eq!(megabytes(155_879), "0.16 MB");
+    }
 
     #[test]
     fn digits_come_in_threes() {

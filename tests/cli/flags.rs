@@ -8,18 +8,21 @@ use onnx_prune::{
 };
 use serde_json::{Value, json};
 
-use crate::support::{Bench, Engines, Run, clean, command, finish, run};
+use crate::{
+    inspecting, measuring,
+    support::{Bench, Engines, Run, clean, command, finish, run},
+};
 
 /// One flag of one command.
-struct Case {
-    command: &'static str,
-    flag: &'static str,
+pub(crate) struct Case {
+    pub(crate) command: &'static str,
+    pub(crate) flag: &'static str,
     /// What follows the command; `@name` is a file of the bench.
-    line: &'static str,
-    expected: Expected,
+    pub(crate) line: &'static str,
+    pub(crate) expected: Expected,
 }
 
-enum Expected {
+pub(crate) enum Expected {
     /// This place of the JSON document holds this value.
     Json(&'static str, Value),
     /// The document's text there holds these words.
@@ -106,6 +109,7 @@ fn cases() -> Vec<Case> {
         ("", "@in.onnx @out.onnx --json"),
         ("score", "@in.onnx --json"),
         ("verify", "@in.onnx @in.onnx --json"),
+        ("bench", "@in.onnx --rounds 1 --json"),
     ] {
         cases.extend(DATA.into_iter().map(|(flag, line, expected)| {
             case(command, flag, leak(format!("{files} {line}")), expected())
@@ -116,12 +120,15 @@ fn cases() -> Vec<Case> {
         ("score", "@in.onnx --json"),
         ("gradient", "@in.onnx @out.onnx --json"),
         ("verify", "@in.onnx @in.onnx --json"),
+        ("inspect", "@in.onnx --no-time --json"),
     ] {
-        let info = command.is_empty() || command == "score";
+        let info = ["", "score", "inspect"].contains(&command);
         cases.extend(ENGINE.into_iter().filter(|row| row.2 || info).map(|(flag, line, _, expected)| {
             case(command, flag, leak(format!("{files} {line}")), expected())
         }));
     }
+    cases.extend(measuring::cases());
+    cases.extend(inspecting::cases());
     for (command, files) in RUNS {
         cases.push(case(command, "--json", leak(format!("{files} --json")), Seen(|_, run| run.json().is_object())));
         cases.push(case(command, "--quiet", leak(format!("{files} --quiet")), Seen(|_, run| run.stderr.is_empty() && !run.stdout.is_empty())));
@@ -143,11 +150,13 @@ fn cases() -> Vec<Case> {
 type Row = (&'static str, &'static str, fn() -> Expected);
 
 /// Commands with notes and stages, as short as they can be typed.
-const RUNS: [(&str, &str); 4] = [
+const RUNS: [(&str, &str); 6] = [
     ("", "@in.onnx @out.onnx"),
     ("score", "@in.onnx"),
     ("gradient", "@in.onnx @out.onnx"),
     ("verify", "@in.onnx @in.onnx"),
+    ("inspect", "@in.onnx"),
+    ("bench", "@in.onnx --rounds 1"),
 ];
 
 #[rustfmt::skip]

@@ -10,5 +10,7 @@ mod cache;
 mod completeness;
 mod flags;
 mod help;
+mod inspecting;
 mod jobs;
+mod measuring;
 mod support;

@@ -1,0 +1,99 @@
+//! How long the parts take, and the model after a cut: all in the same rounds.
+
+use std::time::Duration;
+
+use super::{costs::Costs, cuts::Cut, parts::Nodes};
+use crate::{
+    error::Result,
+    eval::{self, Effort, Ratio, Schedule, WallClock},
+    head::Head,
+    onnx::Tensor,
+    pipeline::{
+        loaded::Loaded,
+        section::Section,
+        setup::{self, Setup},
+        watch::Watch,
+    },
+};
+
+/// Time for all parts together: with vgg16 on two cores six rounds take longer, with small models
+/// there are the most rounds there can be.
+const BUDGET: Duration = Duration::from_secs(4);
+
+/// Steps of the progress.
+const STEPS: u64 = 100;
+
+/// What was measured.
+pub(super) struct Times {
+    /// Seconds of the whole model.
+    pub(super) whole: f64,
+    /// Seconds of the head alone.
+    pub(super) head: f64,
+    /// Seconds of the part of the trunk that loses channels, where there is one.
+    pub(super) removable: Option<f64>,
+    /// Of each cut model, its time divided by that of the whole one.
+    pub(super) cuts: Vec<Option<Ratio>>,
+}
+
+/// Measures the model, its parts and its cut versions on a batch of synthetic samples.
+pub(super) fn measure(
+    setup: &Setup<'_>,
+    head: &Head,
+    costs: &Costs,
+    (cuts, nodes): (&[Cut], &Nodes),
+    batch: usize,
+    watch: &dyn Watch,
+) -> Result<Times> {
+    watch.stage("loading", None);
+    let indices: Vec<usize> = (0..batch).map(|row| row % setup.dataset.len()).collect();
+    let input = setup.input.samples(setup.dataset.read(&indices)?)?.input;
+    let named = || vec![(setup.input.name.clone(), input.clone())];
+    let mut loaded = vec![Loaded::new(setup.engine(), setup.graph.model(), named())?];
+    for cut in cuts {
+        loaded.push(Loaded::new(setup.engine(), &cut.model, named())?);
+    }
+    let section = |begin: &[_], end: &[_]| -> Result<Loaded> {
+        let section = Section::new(setup, &costs.shapes, begin, end)?;
+        let values: Vec<(String, Tensor)> = section.feed(setup, &costs.shapes, input.clone())?;
+        Loaded::new(setup.engine(), &section.model, values)
+    };
+    loaded.push(section(&head.features, &[head.scores.value])?);
+    let (begin, end) = nodes.border(&setup.graph, head);
+    if !end.is_empty() {
+        loaded.push(section(&begin, &end)?);
+    }
+    let found = rounds(&mut loaded, setup, watch)?;
+    let seconds = |index: usize| found.get(index).map(|model| model.seconds.median);
+    let ratios = found.iter().skip(1).take(cuts.len());
+    Ok(Times {
+        whole: seconds(0).unwrap_or_default(),
+        head: seconds(1 + cuts.len()).unwrap_or_default(),
+        removable: seconds(2 + cuts.len()),
+        cuts: ratios.map(|model| model.ratio).collect(),
+    })
+}
+
+fn rounds(
+    loaded: &mut [Loaded],
+    setup: &Setup<'_>,
+    watch: &dyn Watch,
+) -> Result<Vec<eval::Latency>> {
+    watch.stage("measuring", Some(STEPS));
+    let schedule = Schedule {
+        effort: Effort::Time(BUDGET),
+        seed: setup.options.seed,
+    };
+    let mut shown = 0;
+    let mut step = |done: f64| {
+        let steps = (done * STEPS as f64) as u64;
+        watch.step(steps.saturating_sub(shown));
+        shown = steps.max(shown);
+        match watch.cancelled() {
+            true => Err(setup::cancelled()),
+            false => Ok(()),
+        }
+    };
+    let mut subjects: Vec<_> = loaded.iter_mut().map(Loaded::subject).collect();
+    let found = eval::latency(&mut subjects, &schedule, &WallClock::start(), &mut step)?;
+    Ok(found.models)
+}
