@@ -179,7 +179,7 @@ impl<'w> Workshop<'w> {
             fit: &material.fit,
             check: &material.check,
         };
-        let found = repair::repair(request, self.repair, &mut |_| still_wanted(watch))?;
+        let found = repair::repair(request, self.repair, &mut |_| setup::still_wanted(watch))?;
         draft.repair = found.layers;
         draft.advance(Stage::Repaired, found.weights)
     }
@@ -195,7 +195,7 @@ impl<'w> Workshop<'w> {
             model: head,
             classes: self.head.scores.classes,
         };
-        let mut step = |_| still_wanted(watch);
+        let mut step = |_| setup::still_wanted(watch);
         eval::scores(
             self.setup.engine(),
             head,
@@ -204,13 +204,6 @@ impl<'w> Workshop<'w> {
             &mut step,
         )
     }
-}
-
-fn still_wanted(watch: &dyn Watch) -> Result<()> {
-    if watch.cancelled() {
-        return Err(setup::cancelled());
-    }
-    Ok(())
 }
 
 impl Draft {

@@ -14,6 +14,7 @@ use crate::{
     eval,
     graph::{self, Graph, Shapes},
     onnx::ModelProto,
+    repair::{self, Certificate},
 };
 
 /// A share of samples in percent, after each stage.
@@ -138,6 +139,24 @@ pub(super) fn worth(
     })
 }
 
+/// For how many calibration samples the top class provably cannot change.
+pub(super) fn certificate(
+    workshop: &Workshop<'_>,
+    draft: &Draft,
+    material: &Material,
+    watch: &dyn Watch,
+) -> Result<Certificate> {
+    let samples = material.calibration();
+    let comparison = repair::certificate::Comparison {
+        engine: workshop.setup.engine(),
+        original: &workshop.original,
+        pruned: draft.head(),
+        features: &samples.features,
+        positions: &samples.positions,
+    };
+    repair::certificate(comparison, &mut |_| setup::still_wanted(watch))
+}
+
 /// Points that a whole model, run from its file over the samples of the final figures, loses.
 pub(super) fn drop_of_file(
     workshop: &Workshop<'_>,
@@ -161,9 +180,7 @@ pub(super) fn drop_of_file(
     watch.stage("measuring the file", Some(reference.original.len() as u64));
     let top = scorer.of(setup.held_out()?.map(|batch| {
         let batch = batch?;
-        if watch.cancelled() {
-            return Err(setup::cancelled());
-        }
+        setup::still_wanted(watch)?;
         watch.step(batch.count as u64);
         Ok(batch)
     }))?;

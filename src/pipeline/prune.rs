@@ -30,7 +30,7 @@ use crate::{
     head::Head,
     onnx::{Model, Output, Overwrite},
     prune::{Budget, Group, Keep, Plan, Scores},
-    repair::{LayerRepair, Repair},
+    repair::{Certificate, LayerRepair, Repair},
     sensitivity::{self, Criterion, Of, ScoreOptions},
 };
 
@@ -180,6 +180,9 @@ pub struct PruneReport {
     /// Top-1 accuracy and agreement with the original, stage by stage, on held-out samples.
     #[serde(flatten)]
     pub worth: Worth,
+    /// For how many of the calibration samples the top class provably cannot have changed: a bound on
+    /// all that was dropped and repaired is smaller than the margin. It says nothing of others.
+    pub certificate: Option<Certificate>,
     /// The same for other choices of as many neurons.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub baselines: Vec<Baseline>,
@@ -241,12 +244,14 @@ pub fn prune(options: &PruneOptions, watch: &dyn Watch) -> Result<PruneReport> {
         granularity,
     } = attempt::attempt(&setup, head, options, material.as_ref(), watch)?;
     let workshop = Workshop::new(&setup, &head, material.as_ref(), options)?;
-    let worth = match &material {
+    let (worth, certificate) = match &material {
         Some(material) if options.measures() => {
             watch.stage("measuring", None);
-            figures::worth(&workshop, &draft, material, watch)?
+            let certificate = figures::certificate(&workshop, &draft, material, watch)?;
+            let worth = figures::worth(&workshop, &draft, material, watch)?;
+            (worth, Some(certificate))
         }
-        _ => Worth::default(),
+        _ => (Worth::default(), None),
     };
     let baselines = baselines(&workshop, options, &draft, watch)?;
     let verification = proof::prove(&workshop, &draft, options.verify, watch)?;
@@ -306,6 +311,7 @@ pub fn prune(options: &PruneOptions, watch: &dyn Watch) -> Result<PruneReport> {
         trunk,
         verification,
         worth,
+        certificate,
         baselines,
         search,
         passed,

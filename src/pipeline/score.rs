@@ -120,9 +120,7 @@ pub(super) fn scores(
             watch.stage("scoring", Some(count as u64));
         }
         let batch = calibration.read(part)?;
-        if watch.cancelled() {
-            return Err(setup::cancelled());
-        }
+        setup::still_wanted(watch)?;
         watch.step(batch.samples as u64);
         Ok(batch)
     });

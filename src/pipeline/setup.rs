@@ -271,10 +271,7 @@ impl<'m> Setup<'m> {
                 )),
                 Event::Note(text) => watch.note(text),
             }
-            if watch.cancelled() {
-                return Err(cancelled());
-            }
-            Ok(())
+            still_wanted(watch)
         })
     }
 
@@ -329,6 +326,14 @@ pub(super) fn cancelled() -> Error {
         path: PathBuf::from("run"),
         source: std::io::ErrorKind::Interrupted.into(),
     }
+}
+
+/// [`cancelled`], once the user has asked for the end.
+pub(super) fn still_wanted(watch: &dyn Watch) -> Result<()> {
+    if watch.cancelled() {
+        return Err(cancelled());
+    }
+    Ok(())
 }
 
 /// Loads a model, saying what could be meant where there is no such file.

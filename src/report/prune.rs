@@ -7,6 +7,7 @@ use super::{
 use crate::{
     eval::{Check, Scope, Verification},
     pipeline::{Figures, PruneReport, SearchReport},
+    repair::Certificate,
 };
 
 /// A short table, then what was proved and where.
@@ -99,7 +100,23 @@ fn worth(report: &PruneReport) -> Option<String> {
         };
         add(&name, worth.accuracy.or(worth.agreement));
     }
-    Some(table::numbers(&header, rows))
+    let mut text = table::numbers(&header, rows);
+    if let Some(found) = &report.certificate {
+        text.push_str(&format!("\n{}", certified(found)));
+    }
+    Some(text)
+}
+
+/// What is certain about the samples that the run was made on.
+fn certified(found: &Certificate) -> String {
+    match &found.unavailable {
+        Some(why) => format!("certificate: none, since {why}"),
+        None => format!(
+            "certificate: on {} of {} calibration samples the class provably cannot have changed",
+            count(found.certified),
+            count(found.samples)
+        ),
+    }
 }
 
 /// What the repair did to each layer it looked at.
@@ -334,6 +351,7 @@ mod tests {
                 accuracy: Some(figures(94.75, 91.0, None)),
                 agreement: Some(figures(100.0, 94.0, None)),
             },
+            certificate: None,
             baselines: vec![],
             search: None,
             passed,
@@ -366,6 +384,11 @@ mod tests {
         let mut report = report(vec![check("tract", 0.0, Scope::Whole)]);
         report.worth.accuracy = Some(figures(94.75, 91.0, Some(94.5)));
         report.worth.agreement = Some(figures(100.0, 94.0, Some(98.25)));
+        report.certificate = Some(Certificate {
+            samples: 1000,
+            certified: 312,
+            unavailable: None,
+        });
         report.baselines = vec![Baseline {
             criterion: "random".parse().unwrap(),
             worth: Worth {
@@ -425,6 +448,7 @@ mod tests {
         accuracy on 400              94.75 %  91.00 %   94.50 %
         same class on 400           100.00 %  94.00 %   98.25 %
         accuracy, chosen by random   94.75 %  40.00 %   88.00 %
+        certificate: on 312 of 1,000 calibration samples the class provably cannot have changed
 
         repair: error of     cut  repaired
         fc1               75.0 %    12.5 %     repaired
