@@ -17,6 +17,7 @@
 //! D comes from the rows' products (`dual`), so that no matrix is larger than [`MOST`] squared.
 
 pub mod certificate;
+mod original;
 mod ridge;
 mod rows;
 mod sites;
@@ -30,6 +31,7 @@ use std::{collections::BTreeMap, str::FromStr};
 use serde::Serialize;
 
 use self::{
+    original::Original,
     ridge::{Fit, Solution, Tuning},
     sites::{Site, Wave},
     streams::{ErrorSums, Streams},
@@ -185,11 +187,16 @@ pub fn repair(
     }
     let (waves, misfits) = sites::waves(request)?;
     repaired.layers = misfits;
+    if waves.is_empty() {
+        return Ok(repaired);
+    }
     let mut model = request.head_model.clone();
+    let mut original = Original::new(request, &waves)?;
     for wave in &waves {
         let mut work = Work {
             request,
             how,
+            original: &mut original,
             model: &model,
             wave,
             progress,
@@ -221,7 +228,8 @@ pub fn samples(request: Request<'_>, how: Repair) -> Result<usize> {
         Repair::Mean => request.fit.len() + 2 * request.check.len(),
         Repair::LeastSquares => {
             let (tune, report) = halves(request.check);
-            request.fit.len() + tune.len() + 2 * report.len()
+            // One more tells how many positions a sample has.
+            1 + request.fit.len() + tune.len() + 2 * report.len()
         }
     };
     Ok(waves.len() * each)
@@ -237,6 +245,7 @@ fn halves(check: &[usize]) -> (Vec<usize>, Vec<usize>) {
 struct Work<'w, 'a> {
     request: Request<'a>,
     how: Repair,
+    original: &'w mut Original,
     /// The pruned head, repaired so far.
     model: &'w ModelProto,
     wave: &'w Wave,
@@ -263,7 +272,7 @@ impl Work<'_, '_> {
             1 + usize::from(self.how == Repair::LeastSquares),
             "check the result on",
         )?;
-        let mut streams = Streams::new(self.request, self.model, self.wave)?;
+        let mut streams = Streams::new(self.request, self.model, self.wave, self.original)?;
         let solution = match self.how {
             Repair::None | Repair::Mean => self.mean(&mut streams)?,
             Repair::LeastSquares => self.least_squares(&mut streams, &tune)?,
@@ -277,7 +286,7 @@ impl Work<'_, '_> {
         for new in weights.iter().flatten() {
             dense::set_weights(&mut changed, new)?;
         }
-        let mut streams = Streams::new(self.request, &changed, self.wave)?;
+        let mut streams = Streams::new(self.request, &changed, self.wave, self.original)?;
         let after = self.errors(&mut streams, &report)?;
         Ok(self.judged(&solution, weights, &before, &after))
     }
@@ -285,24 +294,20 @@ impl Work<'_, '_> {
     fn mean(&mut self, streams: &mut Streams) -> Result<Solution, Stop> {
         let fit = self.request.fit;
         let mut sums = ridge::Means::new(streams.residuals());
-        self.each(streams, fit, |block| {
-            sums.add(&block.residuals());
-            Ok(())
-        })?;
+        self.each(streams, fit, |block| sums.add(&block.residuals()))?;
         sums.solution(self.wave)
     }
 
     fn least_squares(&mut self, streams: &mut Streams, tune: &[usize]) -> Result<Solution, Stop> {
-        let features = self.request.features;
-        let first = features.batches(&tune[..1], 1).next();
-        let first = first.ok_or_else(|| Stop::Refused("there are no samples".to_owned()))??;
-        let positions = streams.run(&first)?.rows;
+        let first = tune.get(..1);
+        let first = first.ok_or_else(|| Stop::Refused("there are no samples".to_owned()))?;
+        let mut positions = 0;
+        self.each(streams, first, |block| positions = block.rows)?;
         let inputs = streams.inputs;
         let mut tuning = Tuning::new(inputs, streams.residuals());
         let chosen = spread(tune, (ridge::MOST_TUNED / positions.max(1)).max(1));
         self.each(streams, &chosen, |block| {
-            tuning.add(&block.x, &block.residuals());
-            Ok(())
+            tuning.add(&block.x, &block.residuals())
         })?;
         (self.progress)(tune.len() - chosen.len())?;
         let all = self.request.fit;
@@ -310,8 +315,7 @@ impl Work<'_, '_> {
         let mut fit = Fit::new(inputs, streams.residuals(), rows);
         let chosen = spread(all, fit.most_rows() / positions.max(1));
         self.each(streams, &chosen, |block| {
-            fit.add(&block.x, &block.residuals());
-            Ok(())
+            fit.add(&block.x, &block.residuals())
         })?;
         (self.progress)(all.len() - chosen.len())?;
         let mut solution = fit.solve(&tuning, self.wave)?;
@@ -327,22 +331,22 @@ impl Work<'_, '_> {
 
     fn errors(&mut self, streams: &mut Streams, report: &[usize]) -> Result<Vec<f64>, Stop> {
         let mut sums = ErrorSums::new(self.wave);
-        self.each(streams, report, |block| {
-            sums.add(block);
-            Ok(())
-        })?;
+        self.each(streams, report, |block| sums.add(block))?;
         Ok(sums.relative())
     }
 
+    /// Runs the samples at `positions`, batch by batch.
     fn each(
         &mut self,
-        streams: &mut Streams,
+        streams: &mut Streams<'_>,
         positions: &[usize],
-        mut take: impl FnMut(&streams::Block) -> Result<(), Stop>,
+        mut take: impl FnMut(&streams::Block),
     ) -> Result<(), Stop> {
-        for batch in self.request.features.batches(positions, BATCH) {
-            let batch = batch?;
-            take(&streams.run(&batch)?)?;
+        let features = self.request.features;
+        for part in positions.chunks(features.fixed_batch().unwrap_or(BATCH)) {
+            let batch = features.read(part)?;
+            let wanted = self.original.values(part, &batch)?;
+            take(&streams.run(&batch, &wanted)?);
             (self.progress)(batch.samples)?;
         }
         Ok(())

@@ -1,7 +1,8 @@
-//! Original and pruned head side by side: what one wave reads, makes, and should make.
+//! The pruned head beside the original: what one wave reads, makes, and should make.
 
 use super::{
     Request, Stop,
+    original::Original,
     rows::{self, Rows},
     sites::Wave,
 };
@@ -13,11 +14,12 @@ use crate::{
     onnx::{ModelProto, Tensor},
 };
 
-/// Both heads, loaded.
+/// The pruned head, loaded.
 pub(super) struct Streams<'w> {
     wave: &'w Wave,
     names: Vec<String>,
-    original: Box<dyn Session>,
+    /// Per site, where the original's values hold what it should make.
+    wanted: Vec<usize>,
     pruned: Box<dyn Session>,
     /// What the wave reads, where it is a feature itself.
     feature: Option<usize>,
@@ -36,37 +38,31 @@ pub(super) struct Block {
 }
 
 impl<'w> Streams<'w> {
-    /// Loads what of both heads leads to the wave.
+    /// Loads what of the pruned head leads to the wave.
     ///
     /// # Errors
-    /// [`Error::Engine`] when the engine cannot load them.
-    pub(super) fn new(request: Request<'_>, pruned: &ModelProto, wave: &'w Wave) -> Result<Self> {
+    /// [`Error::Engine`] when the engine cannot load it.
+    pub(super) fn new(
+        request: Request<'_>,
+        pruned: &ModelProto,
+        wave: &'w Wave,
+        original: &Original,
+    ) -> Result<Self> {
         let names = request.features.names().to_vec();
-        let values: Vec<&str> = wave
-            .sites
-            .iter()
-            .map(|site| site.dense.value.as_str())
-            .collect();
+        let sites = wave.sites.iter();
+        let mut shown: Vec<&str> = sites.map(|site| site.dense.value.as_str()).collect();
+        let wanted = shown.iter().filter_map(|value| original.place(value));
+        let wanted = wanted.collect();
         let input = wave.dense().input.as_str();
         let feature = names.iter().position(|name| name == input);
-        let mut wanted = values.clone();
         if feature.is_none() {
-            wanted.push(input);
+            shown.push(input);
         }
-        let Request {
-            engine,
-            graph,
-            shapes,
-            head,
-            ..
-        } = request;
-        let scores = [head.scores.value];
-        let original = graph::extract(graph, shapes, &head.features, &scores)?;
         Ok(Self {
             wave,
             names,
-            original: engine.load(&leading_to(&original, &values)?)?,
-            pruned: engine.load(&leading_to(pruned, &wanted)?)?,
+            wanted,
+            pruned: request.engine.load(&leading_to(pruned, &shown)?)?,
             feature,
             inputs: wave.inputs(),
         })
@@ -78,9 +74,10 @@ impl<'w> Streams<'w> {
         sites.map(|site| site.dense.outputs()).sum()
     }
 
-    /// Runs one batch through both.
-    pub(super) fn run(&mut self, batch: &FeatureBatch) -> Result<Block, Stop> {
-        let wanted = run(&mut *self.original, &self.names, batch)?;
+    /// Runs one batch, for which `original` holds what the original makes.
+    pub(super) fn run(&mut self, batch: &FeatureBatch, original: &[Tensor]) -> Result<Block, Stop> {
+        let wanted = self.wanted.iter().filter_map(|&place| original.get(place));
+        let wanted: Vec<&Tensor> = wanted.collect();
         let made = run(&mut *self.pruned, &self.names, batch)?;
         let kind = self.wave.dense().kind;
         let read = match self.feature {
@@ -248,7 +245,7 @@ fn leading(rows: Rows<'_>, count: usize) -> Vec<f32> {
 }
 
 /// The part of a model that computes these values.
-fn leading_to(model: &ModelProto, names: &[&str]) -> Result<ModelProto> {
+pub(super) fn leading_to(model: &ModelProto, names: &[&str]) -> Result<ModelProto> {
     let graph = Graph::new(model)?;
     let ids: Vec<ValueId> = names.iter().filter_map(|name| graph.value(name)).collect();
     if ids.len() < names.len() {
@@ -263,7 +260,11 @@ fn leading_to(model: &ModelProto, names: &[&str]) -> Result<ModelProto> {
     graph::extract(&graph, &shapes, &graph.inputs(), &graph.outputs())
 }
 
-fn run(session: &mut dyn Session, names: &[String], batch: &FeatureBatch) -> Result<Vec<Tensor>> {
+pub(super) fn run(
+    session: &mut dyn Session,
+    names: &[String],
+    batch: &FeatureBatch,
+) -> Result<Vec<Tensor>> {
     let given = names.iter().map(String::as_str).zip(&batch.values);
     let given: Vec<(&str, &Tensor)> = given
         .filter(|(name, _)| session.inputs().iter().any(|port| port.name == *name))
