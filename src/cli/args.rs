@@ -13,10 +13,11 @@ use clap::{Args, Parser, Subcommand};
 use onnx_prune::{
     data::{Channels, Interpolation, Layout, Resize, Size},
     engine::{EngineChoice, ProviderChoice},
-    pipeline::{Granularity, Metric, Trunk},
+    pipeline::{Granularity, Metric, ScoreWith, Trunk},
     prune::{Budget, Scope},
     repair::Repair,
     sensitivity::{Criterion, Norm, Of, Scale},
+    transfer::Classes,
 };
 
 use super::values;
@@ -143,6 +144,8 @@ pub(super) struct PruneArgs {
     #[command(flatten)]
     pub(super) trunk: TrunkFlags,
     #[command(flatten)]
+    pub(super) transfer: TransferFlags,
+    #[command(flatten)]
     pub(super) samples: SampleFlags,
     #[command(flatten)]
     pub(super) data: DataFlags,
@@ -191,6 +194,19 @@ pub(super) struct TrunkFlags {
     /// the same) or none (they stay) [default: exact]
     #[arg(long, value_name = "HOW", value_parser = values::own::<Trunk>)]
     pub(super) trunk: Option<Trunk>,
+}
+
+/// Flags on other classes.
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Transfer to other classes (needs labelled --data)")]
+pub(super) struct TransferFlags {
+    /// First replace the last layer by one for the classes of the data: from-data, or their number
+    #[arg(long, value_name = "CLASSES", value_parser = values::own::<Classes>, allow_negative_numbers = true)]
+    pub(super) classes: Option<Classes>,
+    /// Whose scores choose what stays: source (the classes the model came with) or target (the new
+    /// ones) [default: target]
+    #[arg(long, value_name = "CLASSES", value_parser = values::own::<ScoreWith>, requires = "classes")]
+    pub(super) score_with: Option<ScoreWith>,
 }
 
 /// Flags on giving back what the cut took.

@@ -1,11 +1,18 @@
 //! From flags to the library's options; what was not given keeps the library's default.
 
 use onnx_prune::{
-    Result, data::Overrides, engine::EngineOptions, features::CacheChoice, onnx::Overwrite,
-    pipeline::SourceOptions, sensitivity::ScoreOptions,
+    Result,
+    data::Overrides,
+    engine::EngineOptions,
+    features::CacheChoice,
+    onnx::Overwrite,
+    pipeline::{SourceOptions, TransferOptions},
+    sensitivity::ScoreOptions,
 };
 
-use super::args::{DataFlags, EngineFlags, PreprocessFlags, SampleFlags, ScoreFlags};
+use super::args::{
+    DataFlags, EngineFlags, PreprocessFlags, SampleFlags, ScoreFlags, TransferFlags,
+};
 
 impl ScoreFlags {
     /// All but `--of`, whose default depends on the data.
@@ -30,6 +37,15 @@ impl EngineFlags {
             threads: self.threads,
             ort_library: self.ort_lib.clone(),
         }
+    }
+}
+
+impl TransferFlags {
+    pub(super) fn to_options(&self) -> Option<TransferOptions> {
+        self.classes.map(|classes| TransferOptions {
+            classes,
+            score_with: self.score_with.unwrap_or_default(),
+        })
     }
 }
 

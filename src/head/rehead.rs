@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use super::ClassScores;
 use crate::{
     error::{Error, Result, Site},
-    graph::{Graph, NodeId, Patch, Shapes, Use, ValueId},
+    graph::{Graph, NodeId, Patch, Shapes, TensorType, Use, ValueId},
     onnx::{Dim, ModelProto, Tensor, TensorProto, ValueInfoProto},
     prune::dense::{self, Dense, Kind},
 };
@@ -211,14 +211,15 @@ impl<'g> LastLayer<'g> {
         Ok(())
     }
 
-    /// The model with a new last layer, `weights.bias.len()` classes in place of the old ones.
+    /// The model with a new last layer, `weights.bias.len()` classes in place of the old ones, and
+    /// the names of its weight and bias.
     ///
     /// The weights are those of the logits; constant factors behind the layer are taken out of
     /// them.
     ///
     /// # Errors
     /// [`Error::Argument`] when the numbers of weights do not fit.
-    pub fn replaced(&self, weights: &LastWeights) -> Result<ModelProto> {
+    pub fn replaced(&self, weights: &LastWeights) -> Result<(ModelProto, [String; 2])> {
         let classes = weights.bias.len();
         if classes == 0 || weights.weight.len() != classes * self.width {
             return Err(Error::Argument {
@@ -265,7 +266,20 @@ impl<'g> LastLayer<'g> {
         inner.into_iter().for_each(|id| patch.forget_shape(id));
         let mut model = patch.apply(&graph)?;
         self.declare_outputs(&mut model, classes);
-        Ok(model)
+        Ok((model, [layer.weight, layer.bias]))
+    }
+
+    /// What is known of the values, with `classes` in place of the old number.
+    pub fn with_classes(&self, shapes: &Shapes, classes: usize) -> Shapes {
+        let mut shapes = shapes.clone();
+        for &value in &self.values {
+            if let Some(known) = shapes.tensor(value) {
+                let TensorType { dtype, dims } = known.clone();
+                let dims = self.dims(dims, classes);
+                shapes.learn(value, TensorType { dtype, dims });
+            }
+        }
+        shapes
     }
 
     fn weight(&self, layer: &Dense, weights: &LastWeights) -> Result<TensorProto> {
@@ -306,14 +320,20 @@ impl<'g> LastLayer<'g> {
             let (Some(dtype), Some(dims)) = (info.elem_type(), info.dims()) else {
                 continue;
             };
-            let old = Dim::Fixed(self.classes);
-            let dims = dims.into_iter().enumerate().map(|(axis, dim)| match dim {
-                dim if axis > 0 && dim == old => Dim::Fixed(classes),
-                dim => dim,
-            });
-            let dims: Vec<Dim> = dims.collect();
+            let dims = self.dims(dims, classes);
             info.r#type = ValueInfoProto::tensor("", dtype, &dims).r#type;
         }
+    }
+
+    /// The axes of a value with the new number of classes.
+    fn dims(&self, dims: Vec<Dim>, classes: usize) -> Vec<Dim> {
+        let old = Dim::Fixed(self.classes);
+        let axes = dims.into_iter().enumerate();
+        axes.map(|(axis, dim)| match axis > 0 && dim == old {
+            true => Dim::Fixed(classes),
+            false => dim,
+        })
+        .collect()
     }
 }
 

@@ -10,11 +10,12 @@ use super::{
     draft::{Draft, Workshop},
     figures::{self, Reference},
     level,
-    material::Material,
+    material::{Material, Samples},
     prune::{self, PruneOptions},
-    score,
+    score::{self, View},
     search::{Metric, SearchReport},
     setup::Setup,
+    transfer::Source,
     watch::Watch,
 };
 use crate::{
@@ -58,10 +59,15 @@ pub(super) fn attempt(
     head: Head,
     options: &PruneOptions,
     material: Option<&Material>,
+    source: Option<&Source<'_>>,
     watch: &dyn Watch,
 ) -> Result<Attempt> {
-    let of_neurons = |head| one(setup, head, Granularity::Neuron, options, material, watch);
-    let of_channels = |head| one(setup, head, Granularity::Channel, options, material, watch);
+    let one = |head: Head, granularity| {
+        let scored = scores(setup, &head, options, material, source, watch)?;
+        one(setup, (head, scored), granularity, options, material, watch)
+    };
+    let of_neurons = |head| one(head, Granularity::Neuron);
+    let of_channels = |head| one(head, Granularity::Channel);
     let channels = match options.granularity {
         Granularity::Neuron => None,
         Granularity::Channel | Granularity::Auto => with_channels(setup, &head),
@@ -96,15 +102,36 @@ fn with_channels(setup: &Setup<'_>, head: &Head) -> Option<Head> {
         .then_some(head)
 }
 
+/// What the neurons are worth, by the classes that choose.
+fn scores(
+    setup: &Setup<'_>,
+    head: &Head,
+    options: &PruneOptions,
+    material: Option<&Material>,
+    source: Option<&Source<'_>>,
+    watch: &dyn Watch,
+) -> Result<Scored> {
+    let samples = material.map(Material::calibration);
+    let (score, of) = (&options.score, options.of);
+    match source {
+        None => score::scores(setup, View::of(setup, head), score, of, samples, watch),
+        Some(source) => {
+            let head = source.head(head);
+            // The labels are of other classes.
+            let samples = samples.map(Samples::without_labels);
+            score::scores(setup, source.view(&head), score, of, samples, watch)
+        }
+    }
+}
+
 fn one(
     setup: &Setup<'_>,
-    head: Head,
+    (head, scored): (Head, Scored),
     granularity: Granularity,
     options: &PruneOptions,
     material: Option<&Material>,
     watch: &dyn Watch,
 ) -> Result<Attempt> {
-    let scored = score::scores(setup, &head, &options.score, options.of, material, watch)?;
     let workshop = Workshop::new(setup, &head, material, options)?;
     let (draft, search) = match &options.limit {
         None => {

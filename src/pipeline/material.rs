@@ -47,6 +47,8 @@ pub(super) struct Material {
 pub(super) struct Samples {
     pub(super) features: FeatureSet,
     pub(super) positions: Vec<usize>,
+    /// Whether their classes, where known, are classes of the model.
+    labelled: bool,
 }
 
 /// Positions in the data set, by what they are for.
@@ -129,6 +131,7 @@ impl Material {
         Samples {
             features: self.features.clone(),
             positions,
+            labelled: true,
         }
     }
 }
@@ -148,18 +151,29 @@ impl Samples {
         Self {
             positions: (0..features.len()).collect(),
             features,
+            labelled: true,
         }
     }
 
     /// The features of some of them, by their place among them.
     pub(super) fn read(&self, places: &[usize]) -> Result<FeatureBatch> {
         let positions: Vec<usize> = places.iter().map(|&place| self.positions[place]).collect();
-        self.features.read(&positions)
+        let mut batch = self.features.read(&positions)?;
+        batch.labels = batch.labels.filter(|_| self.labelled);
+        Ok(batch)
+    }
+
+    /// The same, as of unknown classes.
+    pub(super) fn without_labels(self) -> Self {
+        Self {
+            labelled: false,
+            ..self
+        }
     }
 
     /// Class of each of them, where known.
     pub(super) fn labels(&self) -> Option<Vec<usize>> {
-        let labels = self.features.labels()?;
+        let labels = self.features.labels().filter(|_| self.labelled)?;
         let positions = self.positions.iter();
         positions
             .map(|&position| labels.get(position).copied())

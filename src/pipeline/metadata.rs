@@ -1,6 +1,6 @@
 //! What a pruned model says about itself, so that the run can be repeated.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     eval::Verification,
@@ -9,7 +9,7 @@ use crate::{
     sensitivity::ScoreReport,
 };
 
-use super::{parts::DataReport, prune::PruneOptions, setup::Setup};
+use super::{parts::DataReport, prune::PruneOptions, setup::Setup, transfer::TransferReport};
 
 /// Key under which preprocessing is kept; a later run reads it.
 pub(super) const PREPROCESS: &str = "onnx_prune.preprocess";
@@ -30,7 +30,15 @@ pub(super) struct Facts<'a> {
     pub(super) weights: &'a BTreeMap<String, TensorProto>,
     pub(super) data: &'a DataReport,
     pub(super) verification: Option<&'a Verification>,
+    pub(super) transfer: Option<&'a TransferReport>,
 }
+
+/// Key under which the names of the classes are listed, where the model got others and they are
+/// known.
+const CLASS_NAMES: &str = "onnx_prune.class_names";
+
+/// Key of what a new last layer was fitted to; `verify` reads it.
+pub(super) const TRANSFER: &str = "onnx_prune.transfer";
 
 /// Writes the facts into `metadata_props`, in place of those of an earlier run.
 pub(super) fn write(model: &mut ModelProto, facts: &Facts<'_>) {
@@ -42,6 +50,7 @@ pub(super) fn write(model: &mut ModelProto, facts: &Facts<'_>) {
         weights,
         data,
         verification,
+        transfer,
     } = facts;
     let keep: BTreeMap<&str, &[usize]> = plan
         .layers
@@ -70,11 +79,29 @@ pub(super) fn write(model: &mut ModelProto, facts: &Facts<'_>) {
     set("engine", &setup.engine().info().to_string());
     set("verified", checked.as_deref().unwrap_or("no (--no-verify)"));
     model.set_metadata(KEEP, json(&keep));
-    if !weights.is_empty() {
-        let names: Vec<&String> = weights.keys().collect();
+    // Those of an earlier run are about a model that is now the original.
+    let entries = &mut model.metadata_props;
+    entries.retain(|entry| ![WEIGHTS, TRANSFER].contains(&entry.key()));
+    let mut names: BTreeSet<&str> = weights.keys().map(String::as_str).collect();
+    if let Some(transfer) = transfer {
+        names.extend(transfer.weights.iter().map(String::as_str));
+        write_transfer(model, transfer);
+    }
+    if !names.is_empty() {
         model.set_metadata(WEIGHTS, json(&names));
     }
     model.set_metadata(PREPROCESS, data.preprocess.to_json());
+}
+
+/// Says which classes the scores are of.
+pub(super) fn write_transfer(model: &mut ModelProto, transfer: &TransferReport) {
+    model.set_metadata(TRANSFER, json(transfer));
+    // Those of the model it was before are of other classes.
+    let entries = &mut model.metadata_props;
+    entries.retain(|entry| entry.key() != CLASS_NAMES);
+    if let Some(names) = &transfer.class_names {
+        model.set_metadata(CLASS_NAMES, json(names));
+    }
 }
 
 fn json(value: &impl serde::Serialize) -> String {

@@ -17,9 +17,10 @@ use super::{
     metadata::{self, Facts},
     parts::{DataReport, FileReport, HeadReport, LayerReport},
     proof::{self, Verify},
-    score,
+    score::{self, View},
     search::{Limit, SearchReport},
     setup::{self, Setup, SourceOptions},
+    transfer::{self, ScoreWith, Source, TransferOptions, TransferReport},
     watch::{Silent, Watch},
     weights,
 };
@@ -28,7 +29,7 @@ use crate::{
     error::{Error, Result},
     eval::Verification,
     head::Head,
-    onnx::{Model, Output, Overwrite},
+    onnx::{Model, ModelProto, Output, Overwrite},
     prune::{Budget, Group, Keep, Plan, Scores},
     repair::{Certificate, LayerRepair, Repair},
     sensitivity::{self, Criterion, Of, ScoreOptions},
@@ -66,6 +67,8 @@ pub struct PruneOptions {
     pub granularity: Granularity,
     /// What becomes of channels of the trunk that only dropped neurons read.
     pub trunk: Trunk,
+    /// Whether the model gets a last layer for other classes first.
+    pub transfer: Option<TransferOptions>,
     /// Whether random and weight-norm choices are measured beside the result.
     pub baselines: bool,
     /// How the result is proved.
@@ -87,6 +90,7 @@ impl PruneOptions {
             repair: None,
             granularity: Granularity::default(),
             trunk: Trunk::Exact,
+            transfer: None,
             baselines: false,
             verify: Verify::Always,
         }
@@ -116,7 +120,7 @@ impl PruneOptions {
 
     /// Whether features are needed whatever the criterion asks for.
     fn needs_features(&self) -> bool {
-        self.changes_weights() || self.measures()
+        self.changes_weights() || self.measures() || self.transfer.is_some()
     }
 
     fn check(&self) -> Result<()> {
@@ -139,6 +143,9 @@ impl PruneOptions {
         }
         if self.baselines {
             return Err(needs_data("--baselines", "is measured on real samples"));
+        }
+        if self.transfer.is_some() {
+            return Err(needs_data("--classes", "is fitted to real samples"));
         }
         Ok(())
     }
@@ -171,6 +178,9 @@ pub struct PruneReport {
     pub keep: Plan,
     /// Layers that stay whole or keep their producers, and why.
     pub notes: Vec<String>,
+    /// The last layer for other classes; the original is then the model with it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub transfer: Option<TransferReport>,
     /// How the kept neurons took over.
     pub repair: RepairReport,
     /// What left the trunk; nothing with `--trunk none`.
@@ -223,26 +233,47 @@ pub fn prune(options: &PruneOptions, watch: &dyn Watch) -> Result<PruneReport> {
     let model = setup::load(&options.input)?;
     let mut output = Output::create(&options.output, Some(&options.input), options.overwrite)?
         .protect(model.external_files())?;
-    let base = OnceCell::new();
+    let (transferred, base) = (OnceCell::new(), OnceCell::new());
     let mut setup = Setup::new(&model, &options.source, watch)?;
     let skips_engine = options.verify == Verify::Skip
         && !options.needs_features()
         && !options.score.criterion.needs_samples();
     let mut head = setup.find_head(skips_engine, watch)?;
+    let other_classes = match &options.transfer {
+        Some(wanted) => Some(to_other_classes(
+            &mut setup,
+            &mut head,
+            wanted,
+            options,
+            &transferred,
+            watch,
+        )?),
+        None => None,
+    };
     if options.changes_weights() {
         let proto = weights::own(&setup, &head)?;
         head = setup.replace_model(base.get_or_init(|| proto))?;
     }
     head.notes.iter().for_each(|note| watch.note(note));
 
-    let material = material(&setup, &head, options, watch)?;
+    let (material, transfer, source) = match other_classes {
+        Some(found) => (Some(found.material), Some(found.report), found.source),
+        None => (material(&setup, &head, options, watch)?, None, None),
+    };
     let Attempt {
         head,
         scored,
         draft,
         mut search,
         granularity,
-    } = attempt::attempt(&setup, head, options, material.as_ref(), watch)?;
+    } = attempt::attempt(
+        &setup,
+        head,
+        options,
+        material.as_ref(),
+        source.as_ref(),
+        watch,
+    )?;
     let workshop = Workshop::new(&setup, &head, material.as_ref(), options)?;
     let (worth, certificate) = match &material {
         Some(material) if options.measures() => {
@@ -270,6 +301,7 @@ pub fn prune(options: &PruneOptions, watch: &dyn Watch) -> Result<PruneReport> {
             weights: &weights,
             data: &data,
             verification: verification.as_ref(),
+            transfer: transfer.as_ref(),
         },
     );
     let mut passed = verification.as_ref().is_none_or(|found| found.passed);
@@ -304,6 +336,7 @@ pub fn prune(options: &PruneOptions, watch: &dyn Watch) -> Result<PruneReport> {
         granularity,
         keep: plan,
         notes: head.notes,
+        transfer,
         repair: RepairReport {
             how: options.repair(),
             layers: repair,
@@ -315,6 +348,43 @@ pub fn prune(options: &PruneOptions, watch: &dyn Watch) -> Result<PruneReport> {
         baselines,
         search,
         passed,
+    })
+}
+
+/// What a last layer for other classes was made from.
+struct OtherClasses<'m> {
+    /// Features are in front of the layer: they stay what they are.
+    material: Material,
+    /// The model it came from, where its classes choose.
+    source: Option<Source<'m>>,
+    report: TransferReport,
+}
+
+/// Goes on with the model with a last layer for other classes.
+fn to_other_classes<'m>(
+    setup: &mut Setup<'m>,
+    head: &mut Head,
+    wanted: &TransferOptions,
+    options: &PruneOptions,
+    place: &'m OnceCell<ModelProto>,
+    watch: &dyn Watch,
+) -> Result<OtherClasses<'m>> {
+    transfer::check(setup, head, wanted)?;
+    let material = match material(setup, head, options, watch)? {
+        Some(material) => material,
+        None => Material::new(setup, head, Purpose::default(), watch)?,
+    };
+    let found = transfer::transferred(setup, head, &material, wanted, watch)?;
+    let source = match wanted.score_with {
+        ScoreWith::Source => Some(Source::of(setup, head)?),
+        ScoreWith::Target => None,
+    };
+    setup.shapes = found.shapes;
+    *head = setup.replace_model(place.get_or_init(|| found.model))?;
+    Ok(OtherClasses {
+        material,
+        source,
+        report: found.report,
     })
 }
 
@@ -375,10 +445,10 @@ fn baselines(
         };
         let scored = score::scores(
             workshop.setup,
-            workshop.head,
+            View::of(workshop.setup, workshop.head),
             &score,
             None,
-            Some(material),
+            Some(material.calibration()),
             &Silent,
         )?;
         let plan = plan(&budget, &workshop.groups(), &scored.scores)?;

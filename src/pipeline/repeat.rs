@@ -2,7 +2,7 @@
 
 use std::{cell::OnceCell, collections::BTreeMap};
 
-use super::{metadata, setup::Setup, watch::Watch, weights};
+use super::{metadata, setup::Setup, transfer, watch::Watch, weights};
 use crate::{
     engine::Selected,
     error::{Error, Result},
@@ -21,7 +21,7 @@ use crate::{
 /// [`eval::verify`].
 pub(super) fn proof<'m>(
     setup: &mut Setup<'m>,
-    base: &'m OnceCell<ModelProto>,
+    [transferred, base]: [&'m OnceCell<ModelProto>; 2],
     pruned: &ModelProto,
     engines: &[Selected],
     samples: &[Samples],
@@ -31,6 +31,11 @@ pub(super) fn proof<'m>(
         return Ok(None);
     };
     let mut head = setup.find_head(false, watch)?;
+    if let Some(text) = pruned.metadata(metadata::TRANSFER) {
+        let found = transfer::repeated(setup, &head, text)?;
+        setup.shapes = found.shapes;
+        head = setup.replace_model(transferred.get_or_init(|| found.model))?;
+    }
     let weights = changed(pruned)?;
     if !weights.is_empty() {
         let proto = weights::own(setup, &head)?;

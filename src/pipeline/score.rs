@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::{
-    material::{Material, Samples},
+    material::Samples,
     parts::{DataReport, HeadReport},
     setup::{self, Setup, SourceOptions},
     watch::Watch,
@@ -13,6 +13,7 @@ use super::{
 use crate::{
     engine::EngineInfo,
     error::Result,
+    graph::{Graph, Shapes},
     head::Head,
     prune::Scores,
     sensitivity::{self, Of, ScoreOptions, Scored},
@@ -67,7 +68,8 @@ pub fn score(options: &ScoreRunOptions, watch: &dyn Watch) -> Result<ScoreReport
     let mut setup = Setup::new(&model, &options.source, watch)?;
     let frugal = !options.score.criterion.needs_samples();
     let head = setup.find_head(frugal, watch)?;
-    let scored = scores(&setup, &head, &options.score, options.of, None, watch)?;
+    let view = View::of(&setup, &head);
+    let scored = scores(&setup, view, &options.score, options.of, None, watch)?;
     Ok(ScoreReport {
         schema: SCHEMA,
         input: options.input.clone(),
@@ -81,13 +83,33 @@ pub fn score(options: &ScoreRunOptions, watch: &dyn Watch) -> Result<ScoreReport
     })
 }
 
-/// Runs the criterion over the scored samples, if it wants any.
+/// A model and its head, as scores see them.
+#[derive(Clone, Copy)]
+pub(super) struct View<'v> {
+    pub(super) graph: &'v Graph<'v>,
+    pub(super) shapes: &'v Shapes,
+    pub(super) head: &'v Head,
+}
+
+impl<'v> View<'v> {
+    /// The model of the run.
+    pub(super) fn of(setup: &'v Setup<'_>, head: &'v Head) -> Self {
+        Self {
+            graph: &setup.graph,
+            shapes: &setup.shapes,
+            head,
+        }
+    }
+}
+
+/// Runs the criterion over the scored samples, if it wants any. Without `samples`, their features
+/// are computed then.
 pub(super) fn scores(
     setup: &Setup<'_>,
-    head: &Head,
+    view: View<'_>,
     options: &ScoreOptions,
     of: Option<Of>,
-    material: Option<&Material>,
+    samples: Option<Samples>,
     watch: &dyn Watch,
 ) -> Result<Scored> {
     let default = match setup.has_data() {
@@ -101,20 +123,25 @@ pub(super) fn scores(
     };
     let request = sensitivity::Request {
         engine: setup.engine(),
-        graph: &setup.graph,
-        shapes: &setup.shapes,
-        head,
+        graph: view.graph,
+        shapes: view.shapes,
+        head: view.head,
         options: &options,
     };
     // Not before the criterion asks for samples: a head that is linear up to the logits needs none.
-    let mut calibration = material.map(Material::calibration);
+    let mut calibration = samples;
     let count = setup.shares.calibration.len();
     let places: Vec<usize> = (0..count).collect();
     let batch = setup.batch_size()?;
     let batches = places.chunks(batch).map(|part| {
         let calibration = match &mut calibration {
             Some(calibration) => calibration,
-            none => none.insert(Samples::of(setup, head, &setup.shares.calibration, watch)?),
+            none => none.insert(Samples::of(
+                setup,
+                view.head,
+                &setup.shares.calibration,
+                watch,
+            )?),
         };
         if part.first() == Some(&0) {
             watch.stage("scoring", Some(count as u64));

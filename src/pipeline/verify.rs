@@ -87,7 +87,7 @@ pub struct Compared {
 /// compare with.
 pub fn verify(options: &VerifyOptions, watch: &dyn Watch) -> Result<VerifyReport> {
     let a = setup::load(&options.a)?;
-    let base = OnceCell::new();
+    let (transferred, base) = (OnceCell::new(), OnceCell::new());
     let mut setup = Setup::new(&a, &options.source, watch)?;
     let b = options.b.as_deref().map(setup::load).transpose()?;
     if let Some(b) = &b {
@@ -104,7 +104,14 @@ pub fn verify(options: &VerifyOptions, watch: &dyn Watch) -> Result<VerifyReport
     watch.stage("comparing", None);
     let samples = setup.proof_samples()?;
     let proof = match &b {
-        Some(b) => repeat::proof(&mut setup, &base, &b.proto, &engines, &samples, watch)?,
+        Some(b) => repeat::proof(
+            &mut setup,
+            [&transferred, &base],
+            &b.proto,
+            &engines,
+            &samples,
+            watch,
+        )?,
         None => None,
     };
     if options.require_both {

@@ -6,13 +6,14 @@ use super::{
 };
 use crate::{
     eval::{Check, Scope, Verification},
-    pipeline::{Figures, PruneReport, SearchReport},
+    pipeline::{Figures, PruneReport, SearchReport, TransferReport},
     repair::Certificate,
 };
 
 /// A short table, then what was proved and where.
 pub fn pruned(report: &PruneReport) -> String {
     let mut blocks = vec![sizes(report)];
+    blocks.extend(report.transfer.as_ref().map(new_layer));
     blocks.extend(worth(report));
     blocks.extend(repair(report));
     blocks.extend(report.search.as_ref().map(search));
@@ -60,6 +61,26 @@ fn ending(report: &PruneReport) -> String {
         (false, false) => "the proof failed, so nothing was written".to_owned(),
         (false, true) => "the budget is not met, so nothing was written".to_owned(),
     }
+}
+
+/// The last layer that everything else was held against.
+pub(super) fn new_layer(transfer: &TransferReport) -> String {
+    let layer = &transfer.layer;
+    let mut text = format!(
+        "new last layer: {} classes (before: {}) on {} values, fitted to {} samples",
+        count(layer.classes),
+        count(transfer.source_classes),
+        count(layer.width),
+        count(layer.samples),
+    );
+    if let Some(choice) = &layer.choice {
+        text.push_str(&format!(
+            "; without {} of them {:.2} % of these were right",
+            count(choice.samples),
+            choice.accuracy
+        ));
+    }
+    text
 }
 
 /// What each stage is worth, the baselines below.
@@ -342,6 +363,7 @@ mod tests {
                 skipped: vec![],
                 samples: 16,
             }),
+            transfer: None,
             repair: RepairReport {
                 how: Repair::None,
                 layers: vec![],

@@ -32,7 +32,7 @@ pub use classes::Classes;
 pub use ridge::Form;
 
 /// Strengths of the ridge that are tried, relative to the mean variance of what the layer reads.
-const RIDGES: &[f64] = &[1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0];
+const RIDGES: &[f64] = &[1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0];
 /// The one that is taken where no samples are left to choose on: between those that follow every
 /// sample and those that follow none.
 const USUAL_RIDGE: f64 = 1e-2;

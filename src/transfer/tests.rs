@@ -73,7 +73,7 @@ impl Setting {
             &mut read,
         )?;
         assert_eq!(read, count);
-        let changed = last.replaced(&fitted.weights)?;
+        let (changed, _) = last.replaced(&fitted.weights)?;
         let name = graph.name(head.scores.output);
         assert_eq!(changed.graph.as_ref().unwrap().output[0].name(), name);
         let scores = engine.load(&changed)?.run(&[("x", &input)])?.remove(0);

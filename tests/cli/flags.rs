@@ -80,6 +80,16 @@ fn cases() -> Vec<Case> {
         case("", "--no-verify", "--no-verify", Json("/verification", Value::Null)),
         case("", "--no-verify", "--no-verify", Seen(|bench, _| metadata(bench, "onnx_prune.verified").starts_with("no "))),
         case("", "--require-both", "--require-both", Error("--require-both: only tract is there")),
+        case("", "--classes", "--data @images.idx --classes from-data", Json("/transfer/classes", json!(4))),
+        case("", "--classes", "--data @images.idx --classes 4", Seen(|bench, _| outputs(bench) == 4)),
+        case("", "--classes", "--data @images.idx --classes 3", Error("the label 3")),
+        case("", "--classes", "--data @images.idx --classes 5", Error("none of class 4")),
+        case("", "--classes", "--data @images.idx --classes 1", Error("at least two classes")),
+        case("", "--classes", "--data @data.npy --classes from-data", Error("has no labels")),
+        case("", "--classes", "--classes from-data", Error("--classes: is fitted to real samples")),
+        case("", "--score-with", "--data @images.idx --classes 4 --score-with source", Json("/transfer/score_with", json!("source"))),
+        case("", "--score-with", "--data @images.idx --classes 4 --score-with target", Json("/transfer/score_with", json!("target"))),
+        case("", "--score-with", "--data @images.idx --score-with target", Error("--classes")),
         case("", "--test", "--data @data.npy --test @data.npy", Words("/data/test/path", "data.npy")),
         case("", "--test", "--test @data.npy", Error("--test: has no effect without --data")),
         // other commands' own
@@ -313,6 +323,13 @@ fn runtime_install_without_python_says_how_to_do_it_by_hand() {
     install.args(["runtime", "install"]);
     install.env("ONNX_PRUNE_HOME", home.path("home"));
     finish(&mut install).assert_error("runtime install", "by hand: `pip download");
+}
+
+/// Classes that the output's last axis declares.
+fn outputs(bench: &Bench) -> usize {
+    let model = Model::load(&bench.path("out.onnx"), &Limits::default()).unwrap();
+    let output = &model.proto.graph.as_ref().unwrap().output[0];
+    output.dims().unwrap()[1].fixed().unwrap()
 }
 
 fn kept(run: &Run) -> Vec<u64> {

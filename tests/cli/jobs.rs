@@ -216,6 +216,30 @@ fn verify_repeats_the_proof_and_tells_equal_from_different() {
 }
 
 #[test]
+fn a_model_with_other_classes_is_proved_again_and_pruned_again() {
+    let bench = Bench::new();
+    let again = |line: &str| {
+        let found = run(Engines::Both, &bench.arguments(line));
+        found.assert_done(line);
+        let part = "original without the dropped neurons = pruned";
+        assert!(found.stdout.contains(part), "{line}: {}", found.stdout);
+    };
+    for flags in ["", "--score-with source --repair none"] {
+        let prune = format!(
+            "@in.onnx @out.onnx --force --keep 0.5 --data @images.idx --classes from-data {flags}"
+        );
+        let found = run(Engines::Tract, &bench.arguments(&prune));
+        found.assert_done(&prune);
+        let part = "new last layer: 4 classes (before: 3) on 6 values";
+        assert!(found.stdout.contains(part), "{}", found.stdout);
+        again("verify @in.onnx @out.onnx");
+    }
+    let narrow = "@out.onnx @narrow.onnx --keep 0.5 --data @images.idx --repair none";
+    run(Engines::Tract, &bench.arguments(narrow)).assert_done(narrow);
+    again("verify @out.onnx @narrow.onnx");
+}
+
+#[test]
 fn json_is_one_document_and_notes_go_to_stderr() {
     let bench = Bench::new();
     for line in [

@@ -126,7 +126,8 @@ pub(crate) fn repository(path: &str) -> String {
     root.join(path).to_str().unwrap().to_owned()
 }
 
-/// A folder with a small classifier, `in.onnx`, and samples for it, `data.npy`.
+/// A folder with a small classifier, `in.onnx`, and samples for it: `data.npy`, and with labels of
+/// four classes `images.idx`.
 pub(crate) struct Bench {
     folder: TempDir,
 }
@@ -139,6 +140,9 @@ impl Bench {
         fs::write(bench.path("in.onnx"), classifier().encode_to_vec()).unwrap();
         let pixels: Vec<u8> = (0..SAMPLES * 16).map(|i| (i * 37 % 251) as u8).collect();
         fs::write(bench.path("data.npy"), npy(&[SAMPLES, 4, 4], &pixels)).unwrap();
+        let labels: Vec<u8> = (0..SAMPLES).map(|i| (i % 4) as u8).collect();
+        bench.put("images.idx", &idx(&[SAMPLES, 4, 4], &pixels));
+        bench.put("labels.idx", &idx(&[SAMPLES], &labels));
         bench
     }
 
@@ -209,6 +213,17 @@ fn weight(name: &str, shape: &[usize]) -> onnx_prune::onnx::TensorProto {
     let len = shape.iter().product::<usize>();
     let values = (0..len).map(|i| ((i * 7919 % 97) as f32 - 40.0) / 50.0);
     Tensor::f32(shape, values.collect()).unwrap().to_proto(name)
+}
+
+/// An IDX file of bytes.
+pub(crate) fn idx(shape: &[usize], values: &[u8]) -> Vec<u8> {
+    let sizes = shape.iter().flat_map(|&size| (size as u32).to_be_bytes());
+    let start = [0, 0, 8, shape.len() as u8];
+    start
+        .into_iter()
+        .chain(sizes)
+        .chain(values.iter().copied())
+        .collect()
 }
 
 /// A .npy file of bytes.

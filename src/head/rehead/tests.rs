@@ -95,7 +95,15 @@ fn replaced(model: &ModelProto, weights: &LastWeights) -> Result<ModelProto> {
             3
         )
     );
-    last.replaced(weights)
+    let (changed, _) = last.replaced(weights)?;
+    let classes = weights.bias.len();
+    let known = last.with_classes(&shapes, classes);
+    let new = Graph::new(&changed)?;
+    for (id, name) in new.outputs().iter().map(|&id| (id, new.name(id))) {
+        let old = graph.value(name).map(|id| known.dims(id));
+        assert_eq!(Some(Shapes::declared(&new).dims(id)), old, "{name}");
+    }
+    Ok(changed)
 }
 
 /// Row-major `[n, K]`, of what the new layer and the ending make of `r`.
