@@ -212,7 +212,7 @@ fn cases() -> Vec<Case> {
             },
             &[&[4, 3, 3, 3]],
             2,
-            &["makes"],
+            &["different channels"],
         ),
         case(
             "depthwise",
@@ -298,6 +298,27 @@ fn cases() -> Vec<Case> {
                 let target =
                     b.node_with("Concat", &[&batch, &rest], |node| node.with_int("axis", 0));
                 let h = b.node("Reshape", &[&h, &target]);
+                b.dense(&h, 96, 4)
+            },
+            &[&[2, 3, 3, 3]],
+            0,
+            &[],
+        ),
+        case(
+            "reshape to a shape computed from a transposed one",
+            |b| {
+                let h = b.same("x", 3, 6, 3, 1);
+                let (order, rest) = (b.ints(&[0, 2, 3, 1]), b.ints(&[96]));
+                let (zero, one) = (b.ints(&[0]), b.ints(&[1]));
+                let shape = b.node("Shape", &[&h]);
+                let last = b.node_with("Transpose", &[&h], |n| n.with_ints("perm", &[0, 2, 3, 1]));
+                let shape = b.node("Gather", &[&shape, &order]);
+                let shape = b.node_with("Cast", &[&shape], |node| node.with_int("to", 6));
+                let batch = b.node("Slice", &[&shape, &zero, &one, &zero]);
+                let batch = b.node_with("Cast", &[&batch], |node| node.with_int("to", 7));
+                let target =
+                    b.node_with("Concat", &[&batch, &rest], |node| node.with_int("axis", 0));
+                let h = b.node("Reshape", &[&last, &target]);
                 b.dense(&h, 96, 4)
             },
             &[&[2, 3, 3, 3]],

@@ -16,6 +16,7 @@
 //! computes the same numbers, up to the order of sums in a runtime.
 
 mod flow;
+mod measure;
 mod need;
 mod rules;
 mod shrink;

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    flow::{Ask, Flow, Trunk},
-    rules,
+    flow::{Ask, Flow, Gives, Trunk},
+    measure, rules,
 };
 use crate::graph::{Graph, NodeId, Use, ValueId};
 
@@ -132,7 +132,7 @@ impl Needs {
             self.dead.insert(node);
             return false;
         }
-        if reads_batch_size(graph, node) {
+        if measure::reads_batch_size(trunk, node) {
             self.measured.extend(graph.input(node, 0));
             return true;
         }
@@ -207,7 +207,7 @@ impl Needs {
         };
         let flow = rules::ask(&ask)?;
         let made = match &flow.gives {
-            super::flow::Gives::Exactly(made) => made.as_slice(),
+            Gives::Exactly(made) => made.as_slice(),
             _ => keep,
         };
         let mut inputs = Vec::new();
@@ -262,30 +262,4 @@ fn named_outputs(graph: &Graph<'_>, node: NodeId) -> Vec<(usize, ValueId)> {
     (0..count)
         .filter_map(|index| Some((index, graph.output(node, index)?)))
         .collect()
-}
-
-/// Whether a node is a Shape of which only the batch size, entry 0, is used.
-fn reads_batch_size(graph: &Graph<'_>, node: NodeId) -> bool {
-    if graph.node(node).op() != "Shape" || graph.node(node).int("start").unwrap_or(0) != 0 {
-        return false;
-    }
-    if graph.node(node).int("end") == Some(1) {
-        return true;
-    }
-    let Some(shape) = graph.output(node, 0) else {
-        return false;
-    };
-    let is_first = |node: NodeId, input: usize, expected: i64| {
-        let numbers = graph.constant_input(node, input);
-        numbers.is_some_and(|numbers| numbers.to_i64() == [expected])
-    };
-    !graph.is_output(shape)
-        && graph.uses(shape).iter().all(|reading| {
-            reading.input == 0
-                && match graph.node(reading.node).op() {
-                    "Gather" => is_first(reading.node, 1, 0),
-                    "Slice" => is_first(reading.node, 1, 0) && is_first(reading.node, 2, 1),
-                    _ => false,
-                }
-        })
 }

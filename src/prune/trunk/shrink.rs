@@ -322,7 +322,7 @@ impl Shrinking<'_> {
             inputs.sort_by_key(|id| !whole(id));
             match inputs.first() {
                 Some(&next) => at = next,
-                None => return format!("{} makes more than is needed", graph.site(node)),
+                None => return "its readers need different channels of it".to_owned(),
             }
         }
     }
