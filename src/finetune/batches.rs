@@ -1,0 +1,236 @@
+//! Batches of features with their targets, read ahead in a thread.
+
+use std::sync::mpsc::sync_channel;
+
+use super::Target;
+use crate::{
+    error::{Error, Result},
+    features::FeatureSet,
+    finetune::Loss,
+    onnx::{DataType, Tensor},
+};
+
+/// Batches that may wait for the engine. Reading 64 rows of 25088 numbers takes less time than
+/// training on them, so one would nearly do.
+const AHEAD: usize = 2;
+
+/// The samples of a step.
+pub(super) struct Batch {
+    /// The features, f32.
+    pub(super) values: Vec<Tensor>,
+    /// `[B, K]`: what the probabilities should be, times the sample's weight.
+    pub(super) target: Tensor,
+    /// `[B, 1]`: the samples' weights, which sum to the loss's factor; 0 where there is none.
+    pub(super) weight: Tensor,
+    /// The top class of each real sample's target.
+    pub(super) tops: Vec<usize>,
+    /// What the loss is where the scores are the target, which is no fault of the head.
+    pub(super) floor: f64,
+}
+
+/// How targets are made.
+#[derive(Clone, Copy)]
+pub(super) struct Aim<'r> {
+    pub(super) target: Target<'r>,
+    pub(super) classes: usize,
+    pub(super) loss: Loss,
+    pub(super) smoothing: f64,
+    pub(super) temperature: f64,
+}
+
+impl Aim<'_> {
+    /// Refuses labels that are no class, and logits that are not one per class and sample.
+    pub(super) fn check(&self, samples: usize) -> Result<()> {
+        let invalid = |what: String| {
+            Err(Error::Argument {
+                name: "--data",
+                what,
+            })
+        };
+        let classes = self.classes;
+        match self.target {
+            Target::Labels(labels) if labels.len() != samples => {
+                invalid(format!("{} labels for {samples} samples", labels.len()))
+            }
+            Target::Labels(labels) => match labels.iter().find(|&&label| label >= classes) {
+                Some(label) => invalid(format!(
+                    "label {label} is not below the model's {classes} classes"
+                )),
+                None => Ok(()),
+            },
+            Target::Scores(scores) if Some(scores.len()) != samples.checked_mul(classes) => {
+                invalid(format!(
+                    "{} scores of a teacher for {samples} samples of {classes} classes",
+                    scores.len()
+                ))
+            }
+            Target::Scores(scores) if scores.iter().any(|score| !score.is_finite()) => {
+                invalid("the teacher's scores are not all finite".to_owned())
+            }
+            Target::Scores(_) => Ok(()),
+        }
+    }
+
+    /// Factor of the loss: T² keeps the gradient's size when the temperature changes.
+    fn factor(&self) -> f64 {
+        match self.target {
+            Target::Labels(_) => 1.0,
+            Target::Scores(_) => self.temperature * self.temperature,
+        }
+    }
+
+    /// What the logits are divided by before the loss.
+    pub(super) fn divisor(&self) -> f64 {
+        match self.target {
+            Target::Labels(_) => 1.0,
+            Target::Scores(_) => self.temperature,
+        }
+    }
+
+    /// What the probabilities of a sample should be.
+    pub(super) fn shares(&self, position: usize) -> Vec<f64> {
+        let classes = self.classes;
+        match (self.target, self.loss) {
+            (Target::Labels(labels), loss) => {
+                let even = match loss {
+                    Loss::CrossEntropy => self.smoothing / classes as f64,
+                    Loss::BinaryCrossEntropy => self.smoothing / 2.0,
+                };
+                let mut shares = vec![even; classes];
+                shares[labels[position]] += 1.0 - self.smoothing;
+                shares
+            }
+            (Target::Scores(scores), loss) => {
+                let row = &scores[position * classes..(position + 1) * classes];
+                let row: Vec<f64> = row
+                    .iter()
+                    .map(|&z| f64::from(z) / self.temperature)
+                    .collect();
+                match loss {
+                    Loss::CrossEntropy => softmax(&row),
+                    Loss::BinaryCrossEntropy => {
+                        row.iter().map(|z| 1.0 / (1.0 + (-z).exp())).collect()
+                    }
+                }
+            }
+        }
+    }
+
+    /// The loss of one sample's logits against these shares, with the factor, above its floor.
+    pub(super) fn loss(&self, logits: &[f32], shares: &[f64]) -> f64 {
+        let divisor = self.divisor();
+        let z: Vec<f64> = logits.iter().map(|&z| f64::from(z) / divisor).collect();
+        let plain = match self.loss {
+            Loss::CrossEntropy => {
+                let largest = z.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+                let sum: f64 = z.iter().map(|z| (z - largest).exp()).sum();
+                let log = largest + sum.ln();
+                shares
+                    .iter()
+                    .zip(&z)
+                    .map(|(share, z)| share * (log - z))
+                    .sum::<f64>()
+            }
+            Loss::BinaryCrossEntropy => {
+                let softplus = |z: f64| z.max(0.0) + (-z.abs()).exp().ln_1p();
+                shares
+                    .iter()
+                    .zip(&z)
+                    .map(|(share, &z)| softplus(z) - share * z)
+                    .sum()
+            }
+        };
+        (plain - self.floor(shares)) * self.factor()
+    }
+
+    /// The least loss that scores can have: the entropy of a teacher's shares. Labels are compared
+    /// as everybody does, without it.
+    fn floor(&self, shares: &[f64]) -> f64 {
+        let part = |p: f64| if p > 0.0 { -p * p.ln() } else { 0.0 };
+        match (self.target, self.loss) {
+            (Target::Labels(_), _) => 0.0,
+            (_, Loss::CrossEntropy) => shares.iter().map(|&p| part(p)).sum(),
+            (_, Loss::BinaryCrossEntropy) => shares.iter().map(|&p| part(p) + part(1.0 - p)).sum(),
+        }
+    }
+
+    /// Reads a batch, filled up to `size` with copies of its last sample that weigh nothing.
+    pub(super) fn read(
+        &self,
+        features: &FeatureSet,
+        positions: &[usize],
+        size: usize,
+    ) -> Result<Batch> {
+        let mut rows = positions.to_vec();
+        rows.resize(
+            size.max(rows.len()),
+            rows.last().copied().unwrap_or_default(),
+        );
+        let values = features.read(&rows)?.values.into_iter();
+        let values = values.map(|value| match value.dtype() {
+            DataType::Float16 | DataType::Bfloat16 | DataType::Double => {
+                value.cast(DataType::Float)
+            }
+            _ => Ok(value),
+        });
+        let each = self.factor() / positions.len() as f64;
+        let mut target = Vec::with_capacity(rows.len() * self.classes);
+        let mut weight = vec![each as f32; positions.len()];
+        let (mut tops, mut floor) = (Vec::with_capacity(positions.len()), 0.0);
+        for &position in positions {
+            let shares = self.shares(position);
+            target.extend(shares.iter().map(|share| (share * each) as f32));
+            tops.push(top(&shares));
+            floor += self.floor(&shares) * each;
+        }
+        target.resize(rows.len() * self.classes, 0.0);
+        weight.resize(rows.len(), 0.0);
+        Ok(Batch {
+            values: values.collect::<Result<_>>()?,
+            target: Tensor::f32([rows.len(), self.classes], target)?,
+            weight: Tensor::f32([rows.len(), 1], weight)?,
+            tops,
+            floor,
+        })
+    }
+}
+
+/// Gives the batches of `order` to `take`, one after the other, while the next ones are read.
+pub(super) fn ahead(
+    aim: Aim<'_>,
+    features: &FeatureSet,
+    order: &[usize],
+    size: usize,
+    mut take: impl FnMut(&[usize], Batch) -> Result<bool>,
+) -> Result<()> {
+    std::thread::scope(|scope| {
+        let (sender, batches) = sync_channel(AHEAD);
+        scope.spawn(move || {
+            for positions in order.chunks(size) {
+                // Nobody listens any more where the run was ended.
+                if sender.send(aim.read(features, positions, size)).is_err() {
+                    return;
+                }
+            }
+        });
+        for (positions, batch) in order.chunks(size).zip(batches) {
+            if !take(positions, batch?)? {
+                break;
+            }
+        }
+        Ok(())
+    })
+}
+
+fn softmax(z: &[f64]) -> Vec<f64> {
+    let largest = z.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let powers: Vec<f64> = z.iter().map(|z| (z - largest).exp()).collect();
+    let sum: f64 = powers.iter().sum();
+    powers.into_iter().map(|power| power / sum).collect()
+}
+
+/// The place of the largest number, the first of several.
+pub(super) fn top<T: PartialOrd>(values: &[T]) -> usize {
+    let larger = |best: usize, at: usize| if values[at] > values[best] { at } else { best };
+    (0..values.len()).fold(0, larger)
+}

@@ -1,0 +1,348 @@
+//! The loop: steps, epochs, the best weights.
+
+use std::collections::BTreeMap;
+
+use super::{
+    Checkpoint, Epoch, Listener, Loss, Progress, Request, Stopped, Target, TrainOptions, Trained,
+    batches::{self, Aim, top},
+    checkpoint::{self, Place, Saved},
+    forward::{self, Forward, Measured},
+    weights,
+};
+use crate::{
+    data,
+    engine::Steps,
+    error::{Error, Result},
+    features::FeatureSet,
+    grad::training::{Training, TrainingGraph, training_graph},
+    graph::Graph,
+    head::Ending,
+    onnx::Tensor,
+};
+
+pub(super) fn train(
+    request: Request<'_>,
+    options: &TrainOptions,
+    on: &mut Listener<'_>,
+) -> Result<Trained> {
+    options.check()?;
+    let aim = aim(&request, options);
+    aim.check(request.features.len())?;
+    if request.train.is_empty() {
+        return Err(Error::Argument {
+            name: "--data",
+            what: "no sample is left to train on".to_owned(),
+        });
+    }
+    let mut model = forward::logits_model(&request)?;
+    let (features, batch) = forward::batched(&request, &mut model, options.batch)?;
+    let graph = Graph::new(&model)?;
+    let shapes = forward::shapes(request.engine, &graph, &features, request.train)?;
+    let training = Training {
+        batch,
+        loss: aim.loss,
+        temperature: aim.divisor() as f32,
+        optimizer: options.optimizer,
+        weight_decay: options.weight_decay,
+    };
+    let graph = training_graph(&graph, &shapes, training)?;
+    let start = graph.weights(&graph.initial)?;
+    let steps = request
+        .engine
+        .load_steps(&graph.model, &graph.feedback, graph.initial.clone())?;
+    let forward = match request.validation {
+        [] => None,
+        _ => Some(Forward::new(
+            request.engine,
+            &model,
+            features.names(),
+            &start,
+        )?),
+    };
+    let per_epoch = request.train.len().div_ceil(batch) as u64;
+    let mut run = Run {
+        request,
+        options,
+        aim,
+        features,
+        batch,
+        graph,
+        steps,
+        forward,
+        total: per_epoch * options.epochs as u64,
+        place: Place {
+            run: checkpoint::identity(&request, options, batch),
+            step: 0,
+            epochs: Vec::new(),
+            best: 0,
+        },
+        best: start,
+    };
+    let stopped = run.all(on)?;
+    if let (Some(checkpoint), Stopped::Finished | Stopped::Patience) =
+        (&options.checkpoint, &stopped)
+    {
+        checkpoint.remove()?;
+    }
+    Ok(Trained {
+        weights: weights::written(request.head_model, &run.best)?,
+        notes: notes(&request, options, batch),
+        epochs: run.place.epochs,
+        best: run.place.best,
+        stopped,
+        loss: aim.loss,
+        steps: run.place.step,
+        batch,
+    })
+}
+
+fn aim<'r>(request: &Request<'r>, options: &TrainOptions) -> Aim<'r> {
+    Aim {
+        target: request.target,
+        classes: request.classes,
+        loss: match request.ending {
+            Ending::Sigmoid => Loss::BinaryCrossEntropy,
+            Ending::Logits | Ending::Softmax | Ending::LogSoftmax => Loss::CrossEntropy,
+        },
+        smoothing: options.label_smoothing,
+        temperature: options.temperature,
+    }
+}
+
+fn notes(request: &Request<'_>, options: &TrainOptions, batch: usize) -> Vec<String> {
+    let mut notes = Vec::new();
+    if batch != options.batch {
+        notes.push(format!(
+            "the head takes batches of {batch} samples only, so it is trained with these, not {}",
+            options.batch
+        ));
+    }
+    if request.validation.is_empty() {
+        notes.push("without validation samples the last epoch is taken for the best".to_owned());
+    }
+    if let Target::Labels(labels) = request.target {
+        let mut seen = vec![false; request.classes];
+        request
+            .train
+            .iter()
+            .filter_map(|&at| labels.get(at))
+            .for_each(|&label| seen[label] = true);
+        let absent: Vec<String> = (0..seen.len())
+            .filter(|&class| !seen[class])
+            .map(|class| class.to_string())
+            .collect();
+        if !absent.is_empty() {
+            notes.push(format!(
+                "no training sample is of class {}",
+                absent.join(", ")
+            ));
+        }
+    }
+    notes
+}
+
+struct Run<'r> {
+    request: Request<'r>,
+    options: &'r TrainOptions,
+    aim: Aim<'r>,
+    features: FeatureSet,
+    batch: usize,
+    graph: TrainingGraph,
+    steps: Box<dyn Steps>,
+    /// Nothing where there are no validation samples.
+    forward: Option<Forward>,
+    /// Steps in all.
+    total: u64,
+    place: Place,
+    best: BTreeMap<String, Tensor>,
+}
+
+/// What the samples of an epoch came to so far.
+#[derive(Default)]
+struct Sums {
+    loss: f64,
+    right: usize,
+    count: usize,
+}
+
+impl Sums {
+    fn loss(&self) -> f64 {
+        self.loss / self.count.max(1) as f64
+    }
+
+    fn accuracy(&self) -> f64 {
+        100.0 * self.right as f64 / self.count.max(1) as f64
+    }
+}
+
+impl Run<'_> {
+    fn all(&mut self, on: &mut Listener<'_>) -> Result<Stopped> {
+        if !self.resumed()? {
+            let measured = match self.measured()? {
+                Ok(measured) => measured,
+                Err(what) => return Ok(self.not_finite(what)),
+            };
+            self.place.epochs.push(epoch(0, None, measured));
+            self.tell(&Sums::default(), 0.0, true, on)?;
+        }
+        while self.place.epochs.len() <= self.options.epochs {
+            if self.has_patience_ended() {
+                return Ok(Stopped::Patience);
+            }
+            let (sums, rate) = match self.epoch(on)? {
+                Ok(sums) => sums,
+                Err(what) => return Ok(self.not_finite(what)),
+            };
+            let state = self.steps.state()?;
+            let weights = self.graph.weights(&state)?;
+            if let Some(forward) = &mut self.forward {
+                forward.set_weights(&weights)?;
+            }
+            let measured = match self.measured()? {
+                Ok(measured) => measured,
+                Err(what) => return Ok(self.not_finite(what)),
+            };
+            let number = self.place.epochs.len();
+            self.place.epochs.push(epoch(number, Some(&sums), measured));
+            if self.is_better(measured) {
+                self.place.best = number;
+                self.best = weights;
+            }
+            if let Some(checkpoint) = &self.options.checkpoint {
+                self.save(checkpoint, state)?;
+            }
+            self.tell(&sums, rate, true, on)?;
+        }
+        Ok(Stopped::Finished)
+    }
+
+    /// One pass over the training samples; what was not finite, if anything.
+    fn epoch(&mut self, on: &mut Listener<'_>) -> Result<Result<(Sums, f64), String>> {
+        let number = self.place.epochs.len() as u64;
+        let seed = self.options.seed.wrapping_mul(EPOCHS).wrapping_add(number);
+        let order = data::shuffled(self.request.train.len(), seed);
+        let order: Vec<usize> = order.into_iter().map(|at| self.request.train[at]).collect();
+        let (features, aim, batch) = (self.features.clone(), self.aim, self.batch);
+        let (mut sums, mut rate, mut fault) = (Sums::default(), 0.0, None);
+        batches::ahead(aim, &features, &order, batch, |positions, samples| {
+            rate = self.options.rate(self.place.step + 1, self.total);
+            let scalars = self.graph.scalars(self.place.step + 1, rate)?;
+            let names = features.names().iter().map(String::as_str);
+            let mut inputs: Vec<(&str, &Tensor)> = names.zip(&samples.values).collect();
+            inputs.push((&self.graph.target, &samples.target));
+            inputs.push((&self.graph.weight, &samples.weight));
+            inputs.extend(scalars.iter().map(|(name, value)| (*name, value)));
+            let outputs = self.steps.step(&inputs)?;
+            self.place.step += 1;
+            let loss = outputs
+                .first()
+                .and_then(|loss| loss.to_f32().first().copied());
+            let loss = f64::from(loss.unwrap_or(f32::NAN)) - samples.floor;
+            if !loss.is_finite() {
+                fault = Some("the loss".to_owned());
+                return Ok(false);
+            }
+            let logits = outputs.get(1).map(Tensor::to_f32).unwrap_or_default();
+            let pairs = logits.chunks(aim.classes).zip(&samples.tops);
+            sums.right += pairs
+                .filter(|(row, expected)| top(row) == **expected)
+                .count();
+            sums.loss += loss * positions.len() as f64;
+            sums.count += positions.len();
+            self.tell(&sums, rate, false, on)?;
+            Ok(true)
+        })?;
+        Ok(fault.map_or(Ok((sums, rate)), Err))
+    }
+
+    /// Loss and accuracy on the validation samples; what was not finite, if anything.
+    fn measured(&mut self) -> Result<Result<Option<Measured>, String>> {
+        let Some(forward) = &mut self.forward else {
+            return Ok(Ok(None));
+        };
+        let found = forward.measure(
+            self.aim,
+            &self.features,
+            self.request.validation,
+            self.batch,
+        )?;
+        Ok(found
+            .map(Some)
+            .ok_or_else(|| "the loss on the validation samples".to_owned()))
+    }
+
+    fn not_finite(&self, what: String) -> Stopped {
+        Stopped::NotFinite {
+            epoch: self.place.epochs.len(),
+            step: self.place.step,
+            what,
+        }
+    }
+
+    /// Whether the last epoch is the best so far.
+    fn is_better(&self, measured: Option<Measured>) -> bool {
+        let best = self.place.epochs.get(self.place.best);
+        match (measured, best.and_then(|best| best.validation_loss)) {
+            (Some(measured), Some(best)) => measured.loss < best,
+            _ => true,
+        }
+    }
+
+    fn has_patience_ended(&self) -> bool {
+        let since = self.place.epochs.len() - 1 - self.place.best;
+        self.forward.is_some()
+            && self
+                .options
+                .patience
+                .is_some_and(|patience| since >= patience.max(1))
+    }
+
+    fn tell(&self, sums: &Sums, rate: f64, finished: bool, on: &mut Listener<'_>) -> Result<()> {
+        let done = self.place.epochs.len();
+        on(&Progress {
+            epoch: if finished { done - 1 } else { done },
+            epochs: self.options.epochs,
+            step: self.place.step,
+            steps: self.total,
+            loss: sums.loss(),
+            accuracy: sums.accuracy(),
+            learning_rate: rate,
+            finished: self.place.epochs.last().filter(|_| finished),
+        })
+    }
+
+    fn save(&self, checkpoint: &Checkpoint, state: Vec<(String, Tensor)>) -> Result<()> {
+        checkpoint.save(&Saved {
+            place: self.place.clone(),
+            state,
+            best: self.best.clone(),
+        })
+    }
+
+    /// Goes on where an earlier run was, if it left a checkpoint.
+    fn resumed(&mut self) -> Result<bool> {
+        let Some(checkpoint) = &self.options.checkpoint else {
+            return Ok(false);
+        };
+        let Some(saved) = checkpoint.load(&self.place.run)? else {
+            return Ok(false);
+        };
+        self.steps.set_state(saved.state)?;
+        self.place = saved.place;
+        self.best = saved.best;
+        Ok(true)
+    }
+}
+
+/// More epochs than anybody runs: seeds of neighbouring runs share no order.
+const EPOCHS: u64 = 1 << 20;
+
+fn epoch(epoch: usize, sums: Option<&Sums>, measured: Option<Measured>) -> Epoch {
+    Epoch {
+        epoch,
+        loss: sums.map(Sums::loss),
+        accuracy: sums.map(Sums::accuracy),
+        validation_loss: measured.map(|measured| measured.loss),
+        validation_accuracy: measured.map(|measured| measured.accuracy),
+    }
+}
