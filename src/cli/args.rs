@@ -20,7 +20,7 @@ use onnx_prune::{
     transfer::Classes,
 };
 
-use super::values;
+use super::{train::TrainFlags, values};
 
 const LONG_ABOUT: &str = "\
 Makes pretrained ONNX classifiers smaller by removing the neurons of the classification head to which the class scores \
@@ -71,6 +71,7 @@ impl Cli {
         match (&self.command, &self.prune) {
             (Some(Command::Score(args)), _) => Some(&args.input),
             (Some(Command::Gradient(args)), _) => Some(&args.input),
+            (Some(Command::Finetune(args)), _) => Some(&args.input),
             (Some(Command::Verify(args)), _) => Some(&args.a),
             (Some(Command::Inspect(args)), _) => Some(&args.input),
             (Some(Command::Bench(args)), _) => args.models.first().map(PathBuf::as_path),
@@ -87,6 +88,8 @@ pub(super) enum Command {
     Score(ScoreArgs),
     /// Write the graph that computes the gradients of the class scores
     Gradient(GradientArgs),
+    /// Train the head on labels, or on the scores of another model
+    Finetune(FinetuneArgs),
     /// Compare a model between the engines, or a pruned model with its original
     Verify(VerifyArgs),
     /// Show the head, what can be cut, and whether that is worth it
@@ -265,6 +268,33 @@ pub(super) struct GradientArgs {
     /// What is differentiated: probabilities or logits [default: probabilities]
     #[arg(long, value_name = "SCORES", value_parser = values::own::<Of>)]
     pub(super) of: Option<Of>,
+    #[command(flatten)]
+    pub(super) engine: EngineFlags,
+    /// Replace OUT if it exists
+    #[arg(long, help_heading = "Options")]
+    pub(super) force: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct FinetuneArgs {
+    /// The model whose head is trained
+    #[arg(value_name = "IN")]
+    pub(super) input: PathBuf,
+    /// Where the trained model goes
+    #[arg(value_name = "OUT")]
+    pub(super) output: PathBuf,
+    /// Learn the scores of this model instead of labels: the original of IN
+    #[arg(long, value_name = "MODEL", help_heading = "Training")]
+    pub(super) teacher: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) train: TrainFlags,
+    #[command(flatten)]
+    pub(super) samples: SampleFlags,
+    #[command(flatten)]
+    pub(super) data: DataFlags,
+    /// Samples for figures alone; nothing of --data is held out then
+    #[arg(long, value_name = "PATH", help_heading = "Data")]
+    pub(super) test: Option<PathBuf>,
     #[command(flatten)]
     pub(super) engine: EngineFlags,
     /// Replace OUT if it exists
@@ -477,7 +507,8 @@ pub(super) struct DataFlags {
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Data")]
 pub(super) struct SampleFlags {
-    /// Score at most this many samples [default: 1000, or 32 of synthetic noise]
+    /// Score, or train on, at most this many samples [default: 1000, or 32 of synthetic noise; all
+    /// when training]
     #[arg(long, value_name = "N", value_parser = values::at_least_one, allow_negative_numbers = true)]
     pub(super) samples: Option<usize>,
     /// Samples per run of the model [default: by the size of a sample]

@@ -9,6 +9,7 @@ mod bench;
 mod cache;
 mod checks;
 mod failure;
+mod finetune;
 mod gradient;
 mod inspect;
 mod interrupt;
@@ -18,6 +19,7 @@ mod progress;
 mod prune;
 mod runtime;
 mod score;
+mod train;
 mod values;
 mod verify;
 
@@ -70,6 +72,7 @@ fn run(cli: &Cli) -> Result<Outcome> {
     match &cli.command {
         Some(Command::Score(args)) => score::run(args, &cli.global),
         Some(Command::Gradient(args)) => gradient::run(args, &cli.global),
+        Some(Command::Finetune(args)) => finetune::run(args, &cli.global),
         Some(Command::Verify(args)) => verify::run(args, &cli.global),
         Some(Command::Inspect(args)) => inspect::run(args, &cli.global),
         Some(Command::Bench(args)) => bench::run(args, &cli.global),

@@ -102,6 +102,12 @@ impl Watch for Terminal {
         }
     }
 
+    fn status(&self, text: &str) {
+        if let Some(stage) = &*self.current() {
+            stage.bar.set_message(format!("{}, {text}", stage.name));
+        }
+    }
+
     fn note(&self, text: &str) {
         if self.quiet {
             return;

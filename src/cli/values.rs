@@ -12,6 +12,22 @@ pub(super) fn own<T: FromStr<Err = Error>>(text: &str) -> Result<T, String> {
     text.parse().map_err(without_flag)
 }
 
+/// The optimizers, without their settings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum OptimizerName {
+    AdamW,
+    Sgd,
+}
+
+/// `adamw` or `sgd`.
+pub(super) fn optimizer(text: &str) -> Result<OptimizerName, String> {
+    match text {
+        "adamw" => Ok(OptimizerName::AdamW),
+        "sgd" => Ok(OptimizerName::Sgd),
+        _ => Err("expected adamw or sgd".to_owned()),
+    }
+}
+
 /// `local` or `global`.
 pub(super) fn scope(text: &str) -> Result<Scope, String> {
     match text {

@@ -37,6 +37,7 @@ pub(super) struct Place {
     /// Steps taken.
     pub(super) step: u64,
     /// All epochs, the start first.
+    #[serde(with = "exact")]
     pub(super) epochs: Vec<Epoch>,
     /// Number of the best one.
     pub(super) best: usize,
@@ -151,5 +152,43 @@ impl Checkpoint {
             }
         }
         Ok(())
+    }
+}
+
+/// Numbers by their bits: decimal digits that are read back may differ in the last place.
+mod exact {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::Epoch;
+
+    type Bits = (usize, [Option<u64>; 4]);
+
+    pub(super) fn serialize<S: Serializer>(epochs: &[Epoch], to: S) -> Result<S::Ok, S::Error> {
+        let bits = epochs.iter().map(|epoch| {
+            let numbers = [
+                epoch.loss,
+                epoch.accuracy,
+                epoch.validation_loss,
+                epoch.validation_accuracy,
+            ];
+            (epoch.epoch, numbers.map(|number| number.map(f64::to_bits)))
+        });
+        bits.collect::<Vec<Bits>>().serialize(to)
+    }
+
+    pub(super) fn deserialize<'d, D: Deserializer<'d>>(from: D) -> Result<Vec<Epoch>, D::Error> {
+        let epochs = Vec::<Bits>::deserialize(from)?.into_iter();
+        let epochs = epochs.map(|(epoch, bits)| {
+            let [loss, accuracy, validation_loss, validation_accuracy] =
+                bits.map(|bits| bits.map(f64::from_bits));
+            Epoch {
+                epoch,
+                loss,
+                accuracy,
+                validation_loss,
+                validation_accuracy,
+            }
+        });
+        Ok(epochs.collect())
     }
 }

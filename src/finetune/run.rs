@@ -44,6 +44,7 @@ pub(super) fn train(
         temperature: aim.divisor() as f32,
         optimizer: options.optimizer,
         weight_decay: options.weight_decay,
+        piece: Training::PIECE,
     };
     let graph = training_graph(&graph, &shapes, training)?;
     let start = graph.weights(&graph.initial)?;

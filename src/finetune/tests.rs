@@ -27,7 +27,7 @@ fn problem(dtype: DataType) -> (FeatureSet, Vec<usize>) {
     let labels: Vec<usize> = (0..SAMPLES).map(|sample| sample % CLASSES).collect();
     let mut values = Numbers(3).take(SAMPLES * WIDTH);
     for (sample, &label) in labels.iter().enumerate() {
-        values[sample * WIDTH + label] += 1.5;
+        values[sample * WIDTH + label] += 3.0;
     }
     let values = Tensor::f32([SAMPLES, WIDTH], values)
         .unwrap()
@@ -46,7 +46,7 @@ fn options() -> TrainOptions {
     TrainOptions {
         epochs: 4,
         batch: 16,
-        learning_rate: 0.02,
+        learning_rate: 0.03,
         ..TrainOptions::default()
     }
 }
@@ -119,14 +119,14 @@ fn every_ending_and_optimizer_learns() {
         for (op, ending) in endings {
             let head = head(op);
             for (optimizer, learning_rate) in [
-                (Optimizer::ADAMW, 0.02),
+                (Optimizer::ADAMW, 0.05),
                 (Optimizer::Sgd { momentum: 0.9 }, 0.1),
                 (Optimizer::Sgd { momentum: 0.0 }, 0.5),
             ] {
                 let options = TrainOptions {
                     optimizer,
                     learning_rate,
-                    epochs: 12,
+                    epochs: 20,
                     ..options()
                 };
                 let request = bench.request(&*engine, &head, ending);
@@ -241,7 +241,7 @@ fn half_precision_is_trained_in_f32_and_written_back() {
         let trained = train(
             request,
             &TrainOptions {
-                epochs: 12,
+                epochs: 20,
                 ..options()
             },
             &mut |_| Ok(()),

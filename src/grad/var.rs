@@ -86,12 +86,6 @@ impl<'t> Var<'t> {
         self.unary("Relu")
     }
 
-    /// Logarithms of the shares along the second of two axes.
-    pub(super) fn log_softmax(self) -> Self {
-        self.tape
-            .push_with("LogSoftmax", &[self], |node| node.with_int("axis", 1))
-    }
-
     /// `alpha * self^T * right + beta * addend`, of matrices.
     pub(super) fn transposed_gemm(
         self,
@@ -163,6 +157,11 @@ impl<'t> Var<'t> {
     /// Mean over these axes, which stay with size 1.
     pub(super) fn mean(self, axes: &[usize]) -> Self {
         self.reduce("ReduceMean", REDUCE_AXES_INPUT, axes, 1)
+    }
+
+    /// Largest over these axes, which stay with size 1.
+    pub(super) fn largest(self, axes: &[usize]) -> Self {
+        self.reduce("ReduceMax", REDUCE_AXES_INPUT, axes, 1)
     }
 
     fn reduce(self, op: &str, axes_input: i64, axes: &[usize], keepdims: i64) -> Self {

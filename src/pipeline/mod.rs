@@ -10,6 +10,7 @@ mod attempt;
 mod bench;
 mod draft;
 mod figures;
+mod finetune;
 mod gradient;
 mod inspect;
 mod level;
@@ -37,6 +38,7 @@ pub use bench::{
 };
 pub use draft::{Stage, Trunk, TrunkReport};
 pub use figures::{Figures, Worth};
+pub use finetune::{FinetuneOptions, FinetuneReport, TrainingReport, finetune};
 pub use gradient::{GradientOptions, GradientReport, gradient};
 pub use inspect::{
     DiffOptions, DiffReport, Gain, InspectOptions, InspectReport, InspectedLayer, LayerDiff, Part,

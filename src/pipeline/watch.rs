@@ -8,6 +8,9 @@ pub trait Watch: Sync {
     /// So many steps of the stage are done.
     fn step(&self, _steps: u64) {}
 
+    /// How the stage goes: loss and accuracy of a training run.
+    fn status(&self, _text: &str) {}
+
     /// Something the user should know: a fallback, an assumption, a layer that stays whole.
     fn note(&self, _text: &str) {}
 

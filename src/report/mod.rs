@@ -5,6 +5,7 @@
 
 mod bench;
 mod cache;
+mod finetune;
 mod gradient;
 mod inspect;
 mod numbers;
@@ -18,6 +19,7 @@ use serde::Serialize;
 
 pub use bench::{benched, benched_markdown};
 pub use cache::{cached, cleared};
+pub use finetune::finetuned;
 pub use gradient::differentiated;
 pub use inspect::{compared, inspected};
 pub use prune::pruned;

@@ -1,12 +1,19 @@
 //! The head in the form that is trained: dense layers marked, and large ones in pieces.
+//!
+//! AdamW reads and writes each weight some dozen times. Done for a matrix of 50 MB at once, each time
+//! goes to memory; done for 2 MB after 2 MB, all but the first stay in the cache.
 
 use std::collections::BTreeMap;
 
 use crate::{
     error::{Error, Result, Site},
+    grad::var::to_index,
     graph::{Graph, NodeId, Shapes, TensorType, Use},
     onnx::{DataType, Dim, ModelProto, NodeProto, Tensor, TensorProto},
 };
+
+/// Opset from which `Split` takes the sizes as an input.
+const SPLIT_INPUT: i64 = 13;
 
 /// The head, with what is needed to train it.
 pub(super) struct Forward {
@@ -61,14 +68,14 @@ impl Dense {
     /// Whether this initializer is one of the layer's.
     pub(super) fn holds(&self, name: &str) -> bool {
         let bias = self.bias.as_ref().is_some_and(|bias| bias.name == name);
-        bias || self.pieces.iter().any(|piece| piece.weight == name)
+        bias || self.weight == name || self.pieces.iter().any(|piece| piece.weight == name)
     }
 }
 
 impl Forward {
     /// # Errors
     /// [`Error::Unsupported`] when the head has not one output, or it is no `[N, K]`.
-    pub(super) fn new(graph: &Graph<'_>, shapes: &Shapes) -> Result<Self> {
+    pub(super) fn new(graph: &Graph<'_>, shapes: &Shapes, piece: usize) -> Result<Self> {
         let &[output] = graph.outputs().as_slice() else {
             return Err(Error::Unsupported {
                 site: Site::value("outputs"),
@@ -80,6 +87,7 @@ impl Forward {
             .filter_map(|id| Some((graph.name(id).to_owned(), shapes.tensor(id)?.clone())));
         let mut builder = Builder {
             graph,
+            piece,
             nodes: Vec::new(),
             initializers: graph.proto().initializer.clone(),
             dense: Vec::new(),
@@ -116,6 +124,8 @@ impl Forward {
 
 struct Builder<'g> {
     graph: &'g Graph<'g>,
+    /// Values of a weight that are to stay together.
+    piece: usize,
     nodes: Vec<NodeProto>,
     initializers: Vec<TensorProto>,
     dense: Vec<Dense>,
@@ -216,17 +226,90 @@ impl Builder<'_> {
     }
 
     /// Writes the layer with an Identity behind it.
-    fn mark(&mut self, id: NodeId, dense: Dense) -> Result<()> {
+    fn mark(&mut self, id: NodeId, mut dense: Dense) -> Result<()> {
         let mut node = self.graph.node(id).clone();
         let bare = self.graph.fresh_name(&format!("{}_bare", dense.value));
         if let Some(known) = self.types.get(&dense.value).cloned() {
             self.types.insert(bare.clone(), known);
         }
         node.output[0] = bare.clone();
-        self.nodes.push(node);
+        let count = dense.pieces[0]
+            .first
+            .data()
+            .len()
+            .div_ceil(self.piece.max(1));
+        let count = count.min(dense.pieces[0].size);
+        let opset = self.graph.model().opset("").unwrap_or(0);
+        if count > 1 && dense.pieces[0].rank == 2 && opset >= SPLIT_INPUT {
+            self.split(&node, &mut dense, count)?;
+        } else {
+            self.nodes.push(node);
+        }
         let mark = NodeProto::new("Identity", &[&bare], &[&dense.value]);
         self.nodes.push(mark.with_name(&bare));
         self.dense.push(dense);
+        Ok(())
+    }
+
+    /// Writes the layer as a sum over parts of its inputs: `y = x1 W1 + (x2 W2 + (.. + b))`.
+    fn split(&mut self, node: &NodeProto, dense: &mut Dense, count: usize) -> Result<()> {
+        let whole = dense.pieces.remove(0);
+        let (axis, base) = (usize::from(dense.flipped), &dense.weight);
+        let made = self.types.get(&dense.value).cloned();
+        let name = |what: &str, at: usize| self.graph.fresh_name(&format!("{base}_{what}_{at}"));
+        let bound = |at: usize| at * whole.size / count;
+        let parts: Vec<String> = (0..count).map(|at| name("input", at)).collect();
+        let sizes: Vec<usize> = (0..count).map(|at| bound(at + 1) - bound(at)).collect();
+        let lengths = sizes.iter().map(|&size| to_index(size)).collect();
+        let lengths = Tensor::i64([count], lengths)?.to_proto(name("sizes", 0));
+        let outputs: Vec<&str> = parts.iter().map(String::as_str).collect();
+        let split = NodeProto::new("Split", &[&whole.value, lengths.name()], &outputs);
+        let mut nodes = vec![split.with_int("axis", 1).with_name(&name("split", 0))];
+        let mut addend = node.input.get(2).filter(|name| !name.is_empty()).cloned();
+        let mut initializers = vec![lengths.clone()];
+        for (at, (part, &size)) in parts.iter().zip(&sizes).enumerate() {
+            let keep: Vec<usize> = (bound(at)..bound(at + 1)).collect();
+            let data = whole.first.data().select(&dense.shape, axis, &keep)?;
+            let mut shape = dense.shape;
+            shape[axis] = size;
+            let first = Tensor::new(shape, data)?;
+            let weight = name("part", at);
+            initializers.push(first.to_proto(weight.as_str()));
+            let is_last = at + 1 == count;
+            let sum = if is_last {
+                node.output[0].clone()
+            } else {
+                name("sum", at)
+            };
+            let mut inputs = vec![part.as_str(), weight.as_str()];
+            inputs.extend(addend.as_deref());
+            let mut gemm = NodeProto::new("Gemm", &inputs, &[&sum]).with_name(&sum);
+            gemm = gemm.with_int("transB", i64::from(dense.flipped));
+            gemm = gemm.with_float("alpha", dense.alpha);
+            if at == 0 {
+                gemm = gemm.with_float("beta", node.float("beta").unwrap_or(1.0));
+            }
+            nodes.push(gemm);
+            let dtype = DataType::Float;
+            let batch = made.as_ref().and_then(|known| known.dims.first().cloned());
+            let dims = vec![batch.unwrap_or(Dim::Unknown), Dim::Fixed(size)];
+            self.types.insert(part.clone(), TensorType { dtype, dims });
+            if let Some(known) = &made {
+                self.types.insert(sum.clone(), known.clone());
+            }
+            addend = Some(sum);
+            dense.pieces.push(Piece {
+                value: part.clone(),
+                rank: 2,
+                weight,
+                size,
+                first,
+            });
+        }
+        self.initializers
+            .retain(|tensor| tensor.name() != dense.weight);
+        self.initializers.extend(initializers);
+        self.nodes.extend(nodes);
         Ok(())
     }
 

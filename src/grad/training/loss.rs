@@ -28,10 +28,12 @@ impl Loss {
         let z = logits / temperature;
         let (loss, slope) = match self {
             Self::CrossEntropy => {
-                // The operator subtracts the largest logit first, so nothing overflows.
-                let log = z.log_softmax();
-                let loss = -(target * log).sum_away(&[0, 1]);
-                (loss, log.exp() * weight - target)
+                // Not by LogSoftmax: tract 0.23.9 takes the logarithm of the shares, which may be 0.
+                let low = z - z.largest(&[1]);
+                let powers = low.exp();
+                let sum = powers.sum(&[1]);
+                let loss = -(target * (low - sum.ln())).sum_away(&[0, 1]);
+                (loss, powers / sum * weight - target)
             }
             Self::BinaryCrossEntropy => {
                 // softplus(z) = max(z, 0) + log(1 + exp(-|z|))

@@ -55,6 +55,14 @@ pub struct Training {
     /// Share of every matrix that goes per unit of learning rate, apart from the gradient
     /// (Loshchilov & Hutter 2019, arXiv:1711.05101, algorithm 2). Biases and scales keep theirs.
     pub weight_decay: f32,
+    /// Values of a matrix that are updated together where the optimizer passes over them many
+    /// times; see [`Training::PIECE`].
+    pub piece: usize,
+}
+
+impl Training {
+    /// 2 MiB: with gradient and moments, what fits the caches of a common processor.
+    pub const PIECE: usize = 1 << 19;
 }
 
 /// A training step as a model, and how it is run.
@@ -104,7 +112,8 @@ pub fn training_graph(
     shapes: &Shapes,
     training: Training,
 ) -> Result<TrainingGraph> {
-    let forward = Forward::new(graph, shapes)?;
+    let piece = training.optimizer.piece(training.piece);
+    let forward = Forward::new(graph, shapes, piece)?;
     let graph = Graph::new(&forward.model)?;
     let shapes = forward.shapes(&graph);
     let unsupported = |what: &str| Error::Unsupported {

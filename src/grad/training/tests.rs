@@ -174,6 +174,7 @@ fn training(loss: Loss, temperature: f32, optimizer: Optimizer) -> Training {
         temperature,
         optimizer,
         weight_decay: 0.0,
+        piece: Training::PIECE,
     }
 }
 
@@ -293,20 +294,42 @@ fn a_hundred_steps_follow_the_reference() {
         Optimizer::Sgd { momentum: 0.9 },
     );
     let settings = [
-        (Loss::CrossEntropy, 1.0, sgd, 0.0),
-        (Loss::CrossEntropy, 1.0, momentum, 0.1),
-        (Loss::CrossEntropy, 1.0, Optimizer::ADAMW, 0.1),
-        (Loss::CrossEntropy, 4.0, Optimizer::ADAMW, 0.0),
-        (Loss::BinaryCrossEntropy, 1.0, Optimizer::ADAMW, 0.0),
+        (Loss::CrossEntropy, 1.0, sgd, 0.0, 1),
+        (Loss::CrossEntropy, 1.0, momentum, 0.1, 1),
+        (
+            Loss::CrossEntropy,
+            1.0,
+            Optimizer::ADAMW,
+            0.1,
+            Training::PIECE,
+        ),
+        // in pieces of 2, 2 and 1 and of 1, 1, 2 of the layers' inputs
+        (Loss::CrossEntropy, 1.0, Optimizer::ADAMW, 0.1, 8),
+        (
+            Loss::CrossEntropy,
+            4.0,
+            Optimizer::ADAMW,
+            0.0,
+            Training::PIECE,
+        ),
+        (
+            Loss::BinaryCrossEntropy,
+            1.0,
+            Optimizer::ADAMW,
+            0.0,
+            Training::PIECE,
+        ),
     ];
     let mut head = heads().remove(0);
     head.nodes[1] = NodeProto::new("Relu", &["y0"], &["h0"]);
     for engine in engines() {
-        for (loss, temperature, optimizer, weight_decay) in settings {
+        for (loss, temperature, optimizer, weight_decay, piece) in settings {
             let mut training = training(loss, temperature, optimizer);
             training.weight_decay = weight_decay;
+            training.piece = piece;
             let graph = head.training(&*engine, training);
-            let mut reference = Reference::new(&graph.initial, training);
+            let start = graph.weights(&graph.initial).unwrap();
+            let mut reference = Reference::new(&start, training);
             let mut steps = load(&*engine, &graph);
             let (target, weight) = targets();
             for number in 1..=100 {

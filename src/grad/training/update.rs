@@ -66,7 +66,15 @@ impl Optimizer {
         }
     }
 
-    /// Number of tensors in the state beside each weight.
+    /// Values of a weight that are updated together: all, where that takes one pass or two.
+    pub(super) fn piece(self, wanted: usize) -> usize {
+        match self {
+            Self::Sgd { .. } => usize::MAX,
+            Self::AdamW { .. } => wanted,
+        }
+    }
+
+    /// What the state holds beside each weight.
     pub(super) fn moments(self) -> &'static [&'static str] {
         match self {
             Self::Sgd { momentum: 0.0 } => &[],

@@ -1,5 +1,7 @@
 //! Two dense layers with ReLU between them, trained in f64 by the textbook's formulas.
 
+use std::collections::BTreeMap;
+
 use ndarray::{Array1, Array2, Axis};
 
 use super::super::{Loss, Optimizer, Training};
@@ -31,11 +33,8 @@ pub(super) struct Reference {
 }
 
 impl Reference {
-    pub(super) fn new(initial: &[(String, Tensor)], training: Training) -> Self {
-        let weights = ["w0", "b0", "w1", "b1"].map(|name| {
-            let (_, tensor) = initial.iter().find(|(held, _)| held == name).unwrap();
-            (name, matrix(tensor))
-        });
+    pub(super) fn new(start: &BTreeMap<String, Tensor>, training: Training) -> Self {
+        let weights = ["w0", "b0", "w1", "b1"].map(|name| (name, matrix(&start[name])));
         let zeros = weights
             .iter()
             .map(|(_, w)| [Array2::zeros(w.dim()), Array2::zeros(w.dim())]);

@@ -1,0 +1,34 @@
+//! `onnx-prune finetune`: the head trained, and nothing cut.
+
+use onnx_prune::{
+    Result,
+    pipeline::{self, FinetuneOptions},
+    report,
+};
+
+use super::{
+    Outcome,
+    args::{FinetuneArgs, Global},
+    checks, options, output,
+    progress::Terminal,
+};
+
+pub(super) fn run(args: &FinetuneArgs, global: &Global) -> Result<Outcome> {
+    checks::test(args.test.as_deref(), &args.data)?;
+    let mut source = options::source(&args.data, &args.samples, &args.engine)?;
+    source.test = args.test.clone();
+    let options = FinetuneOptions {
+        input: args.input.clone(),
+        output: args.output.clone(),
+        overwrite: options::overwrite(args.force),
+        train: args.train.to_options(source.seed, args.teacher.is_some())?,
+        source,
+        teacher: args.teacher.clone(),
+        log: args.train.log.clone(),
+    };
+    let terminal = Terminal::new(global);
+    let found = pipeline::finetune(&options, &terminal)?;
+    drop(terminal);
+    output::print(global, &found, || report::finetuned(&found))?;
+    Ok(Outcome::of(found.passed))
+}
