@@ -20,7 +20,7 @@ use onnx_prune::{
     transfer::Classes,
 };
 
-use super::{train::TrainFlags, values};
+use super::{train::FinetuneArgs, values};
 
 const LONG_ABOUT: &str = "\
 Makes pretrained ONNX classifiers smaller by removing the neurons of the classification head to which the class scores \
@@ -268,33 +268,6 @@ pub(super) struct GradientArgs {
     /// What is differentiated: probabilities or logits [default: probabilities]
     #[arg(long, value_name = "SCORES", value_parser = values::own::<Of>)]
     pub(super) of: Option<Of>,
-    #[command(flatten)]
-    pub(super) engine: EngineFlags,
-    /// Replace OUT if it exists
-    #[arg(long, help_heading = "Options")]
-    pub(super) force: bool,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct FinetuneArgs {
-    /// The model whose head is trained
-    #[arg(value_name = "IN")]
-    pub(super) input: PathBuf,
-    /// Where the trained model goes
-    #[arg(value_name = "OUT")]
-    pub(super) output: PathBuf,
-    /// Learn the scores of this model instead of labels: the original of IN
-    #[arg(long, value_name = "MODEL", help_heading = "Training")]
-    pub(super) teacher: Option<PathBuf>,
-    #[command(flatten)]
-    pub(super) train: TrainFlags,
-    #[command(flatten)]
-    pub(super) samples: SampleFlags,
-    #[command(flatten)]
-    pub(super) data: DataFlags,
-    /// Samples for figures alone; nothing of --data is held out then
-    #[arg(long, value_name = "PATH", help_heading = "Data")]
-    pub(super) test: Option<PathBuf>,
     #[command(flatten)]
     pub(super) engine: EngineFlags,
     /// Replace OUT if it exists

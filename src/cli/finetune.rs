@@ -7,10 +7,7 @@ use onnx_prune::{
 };
 
 use super::{
-    Outcome,
-    args::{FinetuneArgs, Global},
-    checks, options, output,
-    progress::Terminal,
+    Outcome, args::Global, checks, options, output, progress::Terminal, train::FinetuneArgs,
 };
 
 pub(super) fn run(args: &FinetuneArgs, global: &Global) -> Result<Outcome> {

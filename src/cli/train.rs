@@ -1,4 +1,4 @@
-//! Flags about training, for every command that trains.
+//! Flags about training: of `finetune`, and those of every command that trains.
 
 use std::path::PathBuf;
 
@@ -8,12 +8,42 @@ use onnx_prune::{
     finetune::{Checkpoint, Optimizer, TrainOptions},
 };
 
-use super::values;
+use super::{
+    args::{DataFlags, EngineFlags, SampleFlags},
+    values,
+};
 
 /// Learning rates that suit the optimizers on features of everyday size.
 const SGD_RATE: f64 = 0.01;
 /// Share of the velocity that stays, as nearly everybody has it.
 const MOMENTUM: f32 = 0.9;
+
+#[derive(Debug, Args)]
+pub(super) struct FinetuneArgs {
+    /// The model whose head is trained
+    #[arg(value_name = "IN")]
+    pub(super) input: PathBuf,
+    /// Where the trained model goes
+    #[arg(value_name = "OUT")]
+    pub(super) output: PathBuf,
+    /// Learn the scores of this model instead of labels: the original of IN
+    #[arg(long, value_name = "MODEL", help_heading = "Training")]
+    pub(super) teacher: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) train: TrainFlags,
+    #[command(flatten)]
+    pub(super) samples: SampleFlags,
+    #[command(flatten)]
+    pub(super) data: DataFlags,
+    /// Samples for figures alone; nothing of --data is held out then
+    #[arg(long, value_name = "PATH", help_heading = "Data")]
+    pub(super) test: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) engine: EngineFlags,
+    /// Replace OUT if it exists
+    #[arg(long, help_heading = "Options")]
+    pub(super) force: bool,
+}
 
 /// Flags that decide how a head is trained.
 #[derive(Debug, Default, Args)]

@@ -11,6 +11,7 @@ pub struct TrainOptions {
     /// Passes over the training samples, at most.
     pub epochs: usize,
     /// Samples per step.
+    #[serde(rename = "train_batch")]
     pub batch: usize,
     /// How the weights follow the gradient.
     pub optimizer: Optimizer,

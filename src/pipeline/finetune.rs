@@ -388,9 +388,11 @@ fn measure(
     let before = top_classes(setup, head, setup.graph.model(), watch)?;
     let after = top_classes(setup, head, changed, watch)?;
     let agreement = eval::agreement(&before, &after);
-    let accuracy = setup.held_out_labels().map(|labels| {
-        let classes = head.scores.classes;
-        eval::accuracy(&before, &after, &labels, classes, setup.reported().path())
+    let reported = setup.reported();
+    let accuracy = reported.labels().map(|labels| {
+        let held_out = setup.shares.held_out.iter().map(|&at| labels[at]);
+        let (labels, classes) = (held_out.collect::<Vec<_>>(), head.scores.classes);
+        eval::accuracy(&before, &after, &labels, classes, reported.path())
     });
     Ok((accuracy.transpose()?, Some(agreement)))
 }

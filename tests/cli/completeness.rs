@@ -8,10 +8,11 @@ use crate::{
 };
 
 /// Every command, as it is typed.
-const COMMANDS: [&str; 12] = [
+const COMMANDS: [&str; 13] = [
     "",
     "score",
     "gradient",
+    "finetune",
     "verify",
     "inspect",
     "bench",

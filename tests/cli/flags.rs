@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use crate::{
     inspecting, measuring,
     support::{Bench, Engines, Run, clean, command, finish, run},
+    training,
 };
 
 /// One flag of one command.
@@ -120,6 +121,7 @@ fn cases() -> Vec<Case> {
         ("score", "@in.onnx --json"),
         ("verify", "@in.onnx @in.onnx --json"),
         ("bench", "@in.onnx --rounds 1 --json"),
+        ("finetune", "@in.onnx @out.onnx --teacher @in.onnx --epochs 1 --json"),
     ] {
         cases.extend(DATA.into_iter().map(|(flag, line, expected)| {
             case(command, flag, leak(format!("{files} {line}")), expected())
@@ -131,14 +133,16 @@ fn cases() -> Vec<Case> {
         ("gradient", "@in.onnx @out.onnx --json"),
         ("verify", "@in.onnx @in.onnx --json"),
         ("inspect", "@in.onnx --no-time --json"),
+        ("finetune", "@in.onnx @out.onnx --data @data.npy --teacher @in.onnx --epochs 1 --json"),
     ] {
-        let info = ["", "score", "inspect"].contains(&command);
+        let info = ["", "score", "inspect", "finetune"].contains(&command);
         cases.extend(ENGINE.into_iter().filter(|row| row.2 || info).map(|(flag, line, _, expected)| {
             case(command, flag, leak(format!("{files} {line}")), expected())
         }));
     }
     cases.extend(measuring::cases());
     cases.extend(inspecting::cases());
+    cases.extend(training::cases());
     for (command, files) in RUNS {
         cases.push(case(command, "--json", leak(format!("{files} --json")), Seen(|_, run| run.json().is_object())));
         cases.push(case(command, "--quiet", leak(format!("{files} --quiet")), Seen(|_, run| run.stderr.is_empty() && !run.stdout.is_empty())));
@@ -160,10 +164,14 @@ fn cases() -> Vec<Case> {
 type Row = (&'static str, &'static str, fn() -> Expected);
 
 /// Commands with notes and stages, as short as they can be typed.
-const RUNS: [(&str, &str); 6] = [
+const RUNS: [(&str, &str); 7] = [
     ("", "@in.onnx @out.onnx"),
     ("score", "@in.onnx"),
     ("gradient", "@in.onnx @out.onnx"),
+    (
+        "finetune",
+        "@in.onnx @out.onnx --data @data.npy --teacher @in.onnx --epochs 1",
+    ),
     ("verify", "@in.onnx @in.onnx"),
     ("inspect", "@in.onnx"),
     ("bench", "@in.onnx --rounds 1"),
@@ -360,6 +368,6 @@ fn scores(bench: &Bench) -> usize {
 }
 
 /// Lines are put together; the cases hold them for the whole test.
-fn leak(line: String) -> &'static str {
+pub(crate) fn leak(line: String) -> &'static str {
     Box::leak(line.into_boxed_str())
 }

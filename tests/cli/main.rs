@@ -14,3 +14,4 @@ mod inspecting;
 mod jobs;
 mod measuring;
 mod support;
+mod training;
