@@ -283,7 +283,7 @@ impl Builder<'_> {
             };
             let mut inputs = vec![part.as_str(), weight.as_str()];
             inputs.extend(addend.as_deref());
-            let mut gemm = NodeProto::new("Gemm", &inputs, &[&sum]).with_name(&sum);
+            let mut gemm = NodeProto::new("Gemm", &inputs, &[&sum]).with_name(&name("product", at));
             gemm = gemm.with_int("transB", i64::from(dense.flipped));
             gemm = gemm.with_float("alpha", dense.alpha);
             if at == 0 {
