@@ -108,9 +108,14 @@ class Runs:
         os.replace(partial, self.store)
 
 
+# What `finetune` calls the stages of a run.
+TRAINED = {"original": "before", "tuned": "after", "output": "after"}
+
+
 def figure(run, stage, metric="accuracy"):
     """Percent after a stage; nothing where the run failed or had no such stage."""
-    return (run.get(metric) or {}).get(stage)
+    figures = run.get(metric) or {}
+    return figures.get(stage, figures.get(TRAINED.get(stage)))
 
 
 class Cell:

@@ -2,7 +2,7 @@
 
 use onnx_prune::{
     Result,
-    pipeline::{self, FinetuneOptions},
+    pipeline::{self, FinetuneOptions, ScoreWith, TransferOptions},
     report,
 };
 
@@ -21,6 +21,10 @@ pub(super) fn run(args: &FinetuneArgs, global: &Global) -> Result<Outcome> {
         train: args.train.to_options(source.seed, args.teacher.is_some())?,
         source,
         teacher: args.teacher.clone(),
+        transfer: args.classes.map(|classes| TransferOptions {
+            classes,
+            score_with: ScoreWith::Target,
+        }),
         log: args.train.log.clone(),
     };
     let terminal = Terminal::new(global);

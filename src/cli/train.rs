@@ -6,6 +6,7 @@ use clap::Args;
 use onnx_prune::{
     Error, Result,
     finetune::{Checkpoint, Optimizer, TrainOptions},
+    transfer::Classes,
 };
 
 use super::{
@@ -29,6 +30,9 @@ pub(super) struct FinetuneArgs {
     /// Learn the scores of this model instead of labels: the original of IN
     #[arg(long, value_name = "MODEL", help_heading = "Training")]
     pub(super) teacher: Option<PathBuf>,
+    /// First replace the last layer by one for the classes of the data: from-data, or their number
+    #[arg(long, value_name = "CLASSES", value_parser = values::own::<Classes>, allow_negative_numbers = true, help_heading = "Training")]
+    pub(super) classes: Option<Classes>,
     #[command(flatten)]
     pub(super) train: TrainFlags,
     #[command(flatten)]

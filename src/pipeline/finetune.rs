@@ -1,7 +1,7 @@
 //! Training the head of a model, and nothing else of it.
 
 use std::{
-    cell::Cell,
+    cell::{Cell, OnceCell},
     fs::{File, OpenOptions},
     io::Write,
     path::{Path, PathBuf},
@@ -11,9 +11,11 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::{
+    metadata,
     parts::{DataReport, FileReport, HeadReport},
     setup::{self, Setup, SourceOptions},
     shares::spread,
+    transfer::{self, Learning, TransferOptions, TransferReport},
     watch::Watch,
 };
 use crate::{
@@ -52,6 +54,9 @@ pub struct FinetuneOptions {
     pub train: TrainOptions,
     /// The model whose scores are imitated; nothing to learn from labels.
     pub teacher: Option<PathBuf>,
+    /// Whether the model gets a last layer for other classes first; whose scores choose says
+    /// nothing here.
+    pub transfer: Option<TransferOptions>,
     /// Where a line of JSON goes for each epoch and every 100 steps; appended.
     pub log: Option<PathBuf>,
 }
@@ -73,6 +78,9 @@ pub struct FinetuneReport {
     pub seed: u64,
     /// The head.
     pub head: HeadReport,
+    /// The last layer for other classes; what is "before" is then the model with it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub transfer: Option<TransferReport>,
     /// How it was trained.
     pub training: TrainingReport,
     /// Top-1 accuracy on held-out samples, where there are labels.
@@ -121,14 +129,32 @@ pub fn finetune(options: &FinetuneOptions, watch: &dyn Watch) -> Result<Finetune
     let model = setup::load(&options.input)?;
     let mut output = Output::create(&options.output, Some(&options.input), options.overwrite)?
         .protect(model.external_files())?;
+    let transferred = OnceCell::new();
     let mut setup = Setup::new(&model, &options.source, watch)?;
     check(&setup, options)?;
     let mut log = options.log.as_deref().map(Log::open).transpose()?;
-    let head = setup.find_head(false, watch)?;
+    let mut head = setup.find_head(false, watch)?;
+    if let Some(wanted) = &options.transfer {
+        transfer::check(&setup, &head, wanted)?;
+    }
 
     let (train, validation) = shares(&setup, options);
     let all: Vec<usize> = train.iter().chain(&validation).copied().collect();
     let features = setup.features(&head, &all, watch)?;
+    let positions: Vec<usize> = (0..all.len()).collect();
+    let (train, validation) = positions.split_at(train.len());
+    let mut transfer = None;
+    if let Some(wanted) = &options.transfer {
+        let learning = Learning {
+            features: &features,
+            fit: train,
+            check: validation,
+        };
+        let found = transfer::transferred(&setup, &head, learning, wanted, watch)?;
+        setup.shapes = found.shapes;
+        head = setup.replace_model(transferred.get_or_init(|| found.model))?;
+        transfer = Some(found.report);
+    }
     let scores = match &options.teacher {
         Some(teacher) => teacher_logits(&setup, &head, teacher, &all, watch)?,
         None => Vec::new(),
@@ -142,8 +168,6 @@ pub fn finetune(options: &FinetuneOptions, watch: &dyn Watch) -> Result<Finetune
         None => Target::Labels(&labels),
     };
     let (mut changed, head_model) = own_head(&setup, &head)?;
-    let positions: Vec<usize> = (0..all.len()).collect();
-    let (train, validation) = positions.split_at(train.len());
     let request = Request {
         engine: setup.engine(),
         head_model: &head_model,
@@ -170,6 +194,9 @@ pub fn finetune(options: &FinetuneOptions, watch: &dyn Watch) -> Result<Finetune
         "onnx_prune.finetune",
         serde_json::to_string(&training).unwrap_or_default(),
     );
+    if let Some(transfer) = &transfer {
+        metadata::write_transfer(&mut changed, transfer);
+    }
     let bytes = if passed {
         watch.stage("writing", None);
         output.write(&changed, model.storage())?;
@@ -186,6 +213,7 @@ pub fn finetune(options: &FinetuneOptions, watch: &dyn Watch) -> Result<Finetune
         data: DataReport::new(&setup, &setup.dataset)?,
         seed: options.source.seed,
         head: HeadReport::new(&setup, &head),
+        transfer,
         training,
         accuracy,
         agreement,

@@ -20,7 +20,7 @@ use super::{
     score::{self, View},
     search::{Limit, SearchReport},
     setup::{self, Setup, SourceOptions},
-    transfer::{self, ScoreWith, Source, TransferOptions, TransferReport},
+    transfer::{self, Learning, ScoreWith, Source, TransferOptions, TransferReport},
     watch::{Silent, Watch},
     weights,
 };
@@ -374,7 +374,12 @@ fn to_other_classes<'m>(
         Some(material) => material,
         None => Material::new(setup, head, Purpose::default(), watch)?,
     };
-    let found = transfer::transferred(setup, head, &material, wanted, watch)?;
+    let learning = Learning {
+        features: &material.features,
+        fit: &material.fit,
+        check: &material.check,
+    };
+    let found = transfer::transferred(setup, head, learning, wanted, watch)?;
     let source = match wanted.score_with {
         ScoreWith::Source => Some(Source::of(setup, head)?),
         ScoreWith::Target => None,

@@ -6,7 +6,6 @@ use std::str::FromStr;
 use serde::Serialize;
 
 use super::{
-    material::Material,
     metadata,
     score::View,
     setup::{self, Setup},
@@ -14,6 +13,7 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
+    features::FeatureSet,
     graph::{Graph, Shapes},
     head::{Head, LastLayer, LastWeights},
     onnx::ModelProto,
@@ -140,6 +140,16 @@ fn classes(setup: &Setup<'_>, options: &TransferOptions) -> Result<usize> {
     wanted.number(dataset.labels(), dataset.class_names(), dataset.path())
 }
 
+/// What a last layer is fitted to: features with labels, and which of them are for what.
+#[derive(Clone, Copy)]
+pub(super) struct Learning<'l> {
+    pub(super) features: &'l FeatureSet,
+    /// Positions to fit to.
+    pub(super) fit: &'l [usize],
+    /// Positions to choose the ridge on.
+    pub(super) check: &'l [usize],
+}
+
 /// The model with a last layer for the classes of the data set.
 ///
 /// # Errors
@@ -147,13 +157,18 @@ fn classes(setup: &Setup<'_>, options: &TransferOptions) -> Result<usize> {
 pub(super) fn transferred(
     setup: &Setup<'_>,
     head: &Head,
-    material: &Material,
+    learning: Learning<'_>,
     options: &TransferOptions,
     watch: &dyn Watch,
 ) -> Result<Transferred> {
     let classes = classes(setup, options)?;
     let last = LastLayer::of(&setup.graph, &setup.shapes, &head.scores)?;
-    let samples = material.fit.len() + material.check.len();
+    let Learning {
+        features,
+        fit,
+        check,
+    } = learning;
+    let samples = fit.len() + check.len();
     watch.stage("fitting the new last layer", Some(samples as u64));
     let request = transfer::Request {
         engine: setup.engine(),
@@ -161,9 +176,9 @@ pub(super) fn transferred(
         shapes: &setup.shapes,
         head,
         last: &last,
-        features: &material.features,
-        fit: &material.fit,
-        check: &material.check,
+        features,
+        fit,
+        check,
         classes,
         source: setup.dataset.path(),
     };

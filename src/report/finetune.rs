@@ -1,6 +1,6 @@
 //! What training a head did.
 
-use super::{numbers::count, table};
+use super::{numbers::count, prune::new_layer, table};
 use crate::{
     finetune::{Epoch, Stopped},
     pipeline::{FinetuneReport, TrainingReport},
@@ -8,7 +8,8 @@ use crate::{
 
 /// One line per epoch, then the figures on held-out samples.
 pub fn finetuned(report: &FinetuneReport) -> String {
-    let mut blocks = vec![epochs(&report.training)];
+    let mut blocks: Vec<String> = report.transfer.iter().map(new_layer).collect();
+    blocks.push(epochs(&report.training));
     if let Some(accuracy) = &report.accuracy {
         blocks.push(format!(
             "accuracy on {} held-out samples: {:.2} % before, {:.2} % after ({:+.2})",

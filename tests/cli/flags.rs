@@ -81,6 +81,8 @@ fn cases() -> Vec<Case> {
         case("", "--no-verify", "--no-verify", Json("/verification", Value::Null)),
         case("", "--no-verify", "--no-verify", Seen(|bench, _| metadata(bench, "onnx_prune.verified").starts_with("no "))),
         case("", "--require-both", "--require-both", Error("--require-both: only tract is there")),
+        case("finetune", "--classes", "@in.onnx @out.onnx --json --epochs 1 --data @images.idx --classes from-data", Json("/transfer/classes", json!(4))),
+        case("finetune", "--classes", "@in.onnx @out.onnx --json --epochs 1 --data @data.npy --teacher @in.onnx --classes from-data", Error("has no labels")),
         case("", "--classes", "--data @images.idx --classes from-data", Json("/transfer/classes", json!(4))),
         case("", "--classes", "--data @images.idx --classes 4", Seen(|bench, _| outputs(bench) == 4)),
         case("", "--classes", "--data @images.idx --classes 3", Error("the label 3")),
