@@ -445,7 +445,7 @@ pub(super) struct ClearArgs {
 #[command(next_help_heading = "Scores")]
 pub(super) struct ScoreFlags {
     /// What makes a neuron worth keeping: lsa, weight, activation, variance, apoz, taylor, wifv,
-    /// random [default: lsa]
+    /// obs, random [default: lsa]
     #[arg(long, value_name = "NAME", value_parser = values::own::<Criterion>)]
     pub(super) criterion: Option<Criterion>,
     /// The norm over the samples: a number from 1 on, or inf [default: inf]
@@ -457,7 +457,8 @@ pub(super) struct ScoreFlags {
     /// What is differentiated: probabilities or logits [default: probabilities, logits without data]
     #[arg(long, value_name = "SCORES", value_parser = values::own::<Of>)]
     pub(super) of: Option<Of>,
-    /// What one unit of a neuron's change is worth: none, std, range or auto [default: auto]
+    /// What one unit of a neuron's change is worth: none, std, range, residual (what the neurons
+    /// kept cannot reproduce) or auto [default: auto, which is residual, or none without data]
     #[arg(long, value_name = "SCALE", value_parser = values::own::<Scale>)]
     pub(super) scale: Option<Scale>,
 }

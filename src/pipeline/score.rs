@@ -1,6 +1,6 @@
 //! Scores without pruning.
 
-use std::path::PathBuf;
+use std::{cell::Cell, path::PathBuf};
 
 use serde::Serialize;
 
@@ -121,12 +121,24 @@ pub(super) fn scores(
         seed: setup.options.seed,
         ..options.clone()
     };
+    let ranked = Cell::new(0);
     let request = sensitivity::Request {
         engine: setup.engine(),
         graph: view.graph,
         shapes: view.shapes,
         head: view.head,
         options: &options,
+        real_samples: setup.has_data(),
+        on_ranked: &|done, total| {
+            if watch.cancelled() {
+                return Err(setup::cancelled());
+            }
+            match done {
+                0 => watch.stage("ranking", Some(total as u64)),
+                _ => watch.step((done - ranked.replace(done)) as u64),
+            }
+            Ok(())
+        },
     };
     // Not before the criterion asks for samples: a head that is linear up to the logits needs none.
     let mut calibration = samples;

@@ -26,6 +26,7 @@ mod moments;
 mod norm;
 mod options;
 mod power_sums;
+mod redundancy;
 mod score;
 mod target;
 #[cfg(test)]

@@ -37,12 +37,13 @@ pub enum Of {
 
 /// What one unit of a neuron's change is worth.
 ///
-/// Each is a factor per neuron that is known when all samples were seen; more can join.
+/// Each is a factor per neuron that is known when all samples were seen; that of `residual` changes
+/// as neurons go.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Scale {
-    /// The best that the data at hand allows.
+    /// `residual` with real samples, `none` without.
     #[default]
     Auto,
     /// The same for every neuron: plain local sensitivity.
@@ -51,6 +52,9 @@ pub enum Scale {
     Std,
     /// Largest minus smallest value over the samples.
     Range,
+    /// The part of the standard deviation that the neurons still kept cannot reproduce, in a greedy
+    /// choice: two copies of a feature are not both indispensable.
+    Residual,
 }
 
 impl Default for ScoreOptions {
@@ -94,8 +98,9 @@ impl ScoreOptions {
 
 impl Scale {
     /// The scale that `Auto` stands for.
-    pub fn resolved(self) -> Self {
+    pub(super) fn resolved(self, real_samples: bool) -> Self {
         match self {
+            Self::Auto if real_samples => Self::Residual,
             Self::Auto => Self::None,
             other => other,
         }
@@ -126,9 +131,10 @@ impl FromStr for Scale {
             "none" => Ok(Self::None),
             "std" => Ok(Self::Std),
             "range" => Ok(Self::Range),
+            "residual" => Ok(Self::Residual),
             _ => Err(Error::Argument {
                 name: "--scale",
-                what: format!("{text:?} is none of auto, none, std, range"),
+                what: format!("{text:?} is none of auto, none, std, range, residual"),
             }),
         }
     }

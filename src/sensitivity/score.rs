@@ -4,14 +4,15 @@ use serde::Serialize;
 
 use super::{
     Criterion, Norm, Of, Scale, ScoreOptions,
-    criteria::{self, Measure},
+    criteria::{self, Measure, Outcome},
+    redundancy::{Worth, members},
 };
 use crate::{
     engine::Engine,
     error::{Error, Result},
     features::FeatureBatch,
     graph::{Graph, Shapes},
-    head::Head,
+    head::{Head, Layer},
     prune::{LayerScores, Scores},
 };
 
@@ -28,6 +29,11 @@ pub struct Request<'r> {
     pub head: &'r Head,
     /// The choices.
     pub options: &'r ScoreOptions,
+    /// Whether the samples are real: only these tell which neurons say the same.
+    pub real_samples: bool,
+    /// Hears how many neurons, or units, a greedy choice has ranked, of how many; first 0. An error
+    /// ends the work.
+    pub on_ranked: &'r dyn Fn(usize, usize) -> Result<()>,
 }
 
 /// Scores, and how they came about.
@@ -103,19 +109,68 @@ where
     let criterion = request.options.criterion;
     let mut measure = criterion.entry().build(request, norms)?;
     let samples = stream(measure.as_mut(), batches)?;
-    let notes = measure.notes();
-    let found = measure.finish()?;
-    let scored = norms.iter().zip(found).map(|(&norms, layers)| {
-        let named = request.head.layers.iter().zip(layers);
-        let layers = named.map(|(layer, values)| LayerScores::new(&layer.name, values));
+    let total = norms.len() * head_units(request.head);
+    let mut ranked = None;
+    let Outcome {
+        layers,
+        notes,
+        scale,
+    } = measure.finish(&mut |count| {
+        let before = match ranked {
+            Some(before) => before,
+            None => {
+                (request.on_ranked)(0, total)?;
+                0
+            }
+        };
+        ranked = Some(before + count);
+        (request.on_ranked)(before + count, total)
+    })?;
+    let scored = norms.iter().zip(layers).map(|(&norms, layers)| {
+        let joined = match criterion.uses_classes() {
+            true => norms.1,
+            false => Norm::P(1.0),
+        };
+        let layers = request.head.layers.iter().zip(layers);
+        let layers = layers.map(|(layer, worth)| layer_scores(layer, worth, joined));
         Scored {
             scores: Scores {
                 layers: layers.collect(),
             },
-            report: report(request.options, norms, samples, notes.clone()),
+            report: report(request.options, norms, scale, samples, notes.clone()),
         }
     });
     Ok(scored.collect())
+}
+
+/// Units of all layers.
+fn head_units(head: &Head) -> usize {
+    let layers = head.layers.iter();
+    layers
+        .map(|layer| members(layer.units.as_deref(), layer.width()).len())
+        .sum()
+}
+
+/// Scores by neuron become those of units, by a norm over each unit's neurons: that over the
+/// classes, else their sum. A ranking knows units already.
+fn layer_scores(layer: &Layer, worth: Worth, joined: Norm) -> LayerScores {
+    let mut scores = LayerScores {
+        ranking: worth.ranking,
+        units: layer.units.as_deref().unwrap_or_default().to_vec(),
+        ..LayerScores::new(&layer.name, worth.values)
+    };
+    if scores.ranking.is_empty() && !scores.units.is_empty() {
+        for unit in members(Some(&scores.units), layer.width()) {
+            let values = unit.iter().map(|&neuron| scores.values[neuron]);
+            let value = match values.clone().find(|value| value.is_nan()) {
+                Some(bad) => bad,
+                None => joined.of(values),
+            };
+            unit.iter()
+                .for_each(|&neuron| scores.values[neuron] = value);
+        }
+    }
+    scores
 }
 
 /// Gives the measure what it wants; the number of samples it got.
@@ -151,6 +206,7 @@ fn no_samples() -> Error {
 fn report(
     options: &ScoreOptions,
     (norm, over_classes): (Norm, Norm),
+    scale: Option<Scale>,
     samples: usize,
     notes: Vec<String>,
 ) -> ScoreReport {
@@ -159,7 +215,7 @@ fn report(
         norm: uses_norm,
         classes,
         of,
-        scale,
+        scale: _,
         seed,
     } = options.criterion.entry().uses;
     ScoreReport {
@@ -167,7 +223,7 @@ fn report(
         norm: uses_norm.then_some(norm),
         over_classes: classes.then_some(over_classes),
         of: of.then_some(options.of),
-        scale: scale.then(|| options.scale.resolved()),
+        scale,
         seed: seed.then_some(options.seed),
         samples,
         notes,

@@ -16,14 +16,15 @@ struct Outgoing<'a> {
     factor: f64,
 }
 
-/// Gives every absolute weight of a sink to `take`, with its place on the sink's neuron axis.
+/// Gives every weight of a sink to `take`, with its place on the sink's neuron axis and its place
+/// among the weights that share that one, which counts up to [`columns`].
 ///
 /// # Errors
 /// [`Error::Unsupported`] where the sink is no dense layer with constant weights.
 pub(super) fn outgoing(
     request: Request<'_>,
     view: &SinkView,
-    mut take: impl FnMut(usize, f64),
+    mut take: impl FnMut(usize, usize, f64),
 ) -> Result<()> {
     let Outgoing {
         tensor,
@@ -39,11 +40,26 @@ pub(super) fn outgoing(
         let part = Tensor::from_proto(&slice::select(tensor, 0, block)?)?;
         let before = block.first().map_or(0, |first| first * row);
         for (index, value) in part.to_f32().iter().enumerate() {
-            let place = (before + index) / inner.max(1) % shape[axis];
-            take(place, f64::from(value.abs()) * factor);
+            let (outer, within) = (
+                (before + index) / inner.max(1),
+                (before + index) % inner.max(1),
+            );
+            let column = outer / shape[axis] * inner + within;
+            take(outer % shape[axis], column, f64::from(*value) * factor);
         }
     }
     Ok(())
+}
+
+/// Weights of each place on the sink's neuron axis.
+///
+/// # Errors
+/// As [`outgoing`].
+pub(super) fn columns(request: Request<'_>, view: &SinkView) -> Result<usize> {
+    let Outgoing { tensor, axis, .. } = find(request, view)?;
+    let others = tensor.dims.iter().enumerate().filter(|(at, _)| *at != axis);
+    let sizes = others.map(|(_, &size)| usize::try_from(size).unwrap_or_default());
+    Ok(sizes.product())
 }
 
 fn find<'a>(request: Request<'a>, view: &SinkView) -> Result<Outgoing<'a>> {
@@ -72,6 +88,6 @@ fn find<'a>(request: Request<'a>, view: &SinkView) -> Result<Outgoing<'a>> {
     Ok(Outgoing {
         tensor,
         axis,
-        factor: alpha.abs(),
+        factor: alpha,
     })
 }

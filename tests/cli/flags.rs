@@ -180,7 +180,7 @@ const RUNS: [(&str, &str); 7] = [
 ];
 
 #[rustfmt::skip]
-const SCORES: [Row; 20] = [
+const SCORES: [Row; 26] = [
     ("--criterion", "--criterion weight", || Json("/score/criterion", json!("weight"))),
     ("--criterion", "--criterion best", || Error("none of lsa, weight")),
     ("--norm", "--norm 2", || Json("/score/norm", json!("2"))),
@@ -188,6 +188,12 @@ const SCORES: [Row; 20] = [
     ("--over-classes", "--over-classes 1", || Json("/score/over_classes", json!("1"))),
     ("--of", "--of logits", || Json("/score/of", json!("logits"))),
     ("--of", "--of probabilities", || Json("/score/of", json!("probabilities"))),
+    ("--criterion", "--data @data.npy --criterion obs", || Json("/score/criterion", json!("obs"))),
+    ("--criterion", "--data @data.npy --criterion obs --scale residual", || Error("--scale: has no effect with --criterion obs")),
+    ("--scale", "--data @data.npy --scale residual", || Json("/score/scale", json!("residual"))),
+    ("--scale", "--data @data.npy", || Json("/score/scale", json!("residual"))),
+    ("--scale", "--data @data.npy --scale none", || Json("/score/scale", json!("none"))),
+    ("--scale", "--scale auto", || Json("/score/scale", json!("none"))),
     ("--scale", "--scale std", || Json("/score/scale", json!("std"))),
     ("--samples", "--data @data.npy --samples 8", || Json("/score/samples", json!(8))),
     ("--samples", "--samples 0", || Error("must be at least 1")),
@@ -200,7 +206,7 @@ const SCORES: [Row; 20] = [
     ("--cache", "--cache @kept", || Error("--cache: has no effect without --data")),
     ("--no-cache", "--data @data.npy --no-cache", || Seen(|_, run| !run.stderr.contains("note: features of"))),
     ("--no-cache", "--no-cache", || Error("--no-cache: has no effect without --data")),
-    ("--scale", "--scale huge", || Error("none of auto, none, std, range")),
+    ("--scale", "--scale huge", || Error("none of auto, none, std, range, residual")),
 ];
 
 #[rustfmt::skip]

@@ -1,10 +1,10 @@
 //! Mean absolute value over samples and positions.
 
-use super::{Entry, Measure, SAMPLES_ONLY, for_each_norm};
+use super::{Entry, Measure, Outcome, SAMPLES_ONLY, for_each_norm};
 use crate::{
     error::Result,
     features::FeatureBatch,
-    sensitivity::{Norm, Request, cells::first, forward::SinkValues},
+    sensitivity::{Norm, Request, cells::first, forward::SinkValues, redundancy::OnRanked},
 };
 
 pub(super) const ENTRY: Entry = Entry {
@@ -51,7 +51,7 @@ impl Measure for Activation {
         Ok(())
     }
 
-    fn finish(self: Box<Self>) -> Result<Vec<Vec<Vec<f64>>>> {
+    fn finish(self: Box<Self>, _: &mut OnRanked<'_>) -> Result<Outcome> {
         let samples = self.samples;
         let mean = |(sum, places): (f64, usize)| sum / (samples * places).max(1) as f64;
         let layers = self.layers.into_iter();

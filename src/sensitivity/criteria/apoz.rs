@@ -1,11 +1,11 @@
 //! Average percentage of zeros (Hu et al. 2016, arXiv:1607.03250), turned round: the share of samples
 //! and positions where a neuron is *not* zero, so that larger stays.
 
-use super::{Entry, Measure, SAMPLES_ONLY, for_each_norm};
+use super::{Entry, Measure, Outcome, SAMPLES_ONLY, for_each_norm};
 use crate::{
     error::Result,
     features::FeatureBatch,
-    sensitivity::{Norm, Request, cells::first, forward::SinkValues},
+    sensitivity::{Norm, Request, cells::first, forward::SinkValues, redundancy::OnRanked},
 };
 
 pub(super) const ENTRY: Entry = Entry {
@@ -52,7 +52,7 @@ impl Measure for Apoz {
         Ok(())
     }
 
-    fn finish(self: Box<Self>) -> Result<Vec<Vec<Vec<f64>>>> {
+    fn finish(self: Box<Self>, _: &mut OnRanked<'_>) -> Result<Outcome> {
         let samples = self.samples;
         let share = |(count, places): (u64, usize)| count as f64 / (samples * places).max(1) as f64;
         let layers = self.layers.into_iter();

@@ -6,6 +6,7 @@
 mod activation;
 mod apoz;
 mod lsa;
+mod obs;
 mod random;
 mod taylor;
 mod variance;
@@ -16,14 +17,17 @@ use std::{fmt, str::FromStr};
 
 use serde::{Serialize, Serializer};
 
-use super::{Norm, Request};
+use super::{
+    Norm, Request, Scale,
+    redundancy::{OnRanked, Worth},
+};
 use crate::{
     error::{Error, Result},
     features::FeatureBatch,
 };
 
 /// All criteria; the first is the default.
-static CRITERIA: [&Entry; 8] = [
+static CRITERIA: [&Entry; 9] = [
     &lsa::ENTRY,
     &weight::ENTRY,
     &activation::ENTRY,
@@ -31,6 +35,7 @@ static CRITERIA: [&Entry; 8] = [
     &apoz::ENTRY,
     &taylor::ENTRY,
     &wifv::ENTRY,
+    &obs::ENTRY,
     &random::ENTRY,
 ];
 
@@ -79,13 +84,32 @@ pub(super) trait Measure {
         true
     }
 
-    /// What to tell people about how the scores came about.
-    fn notes(&self) -> Vec<String> {
-        Vec::new()
-    }
+    /// What each neuron is worth; `on_ranked` hears how a ranking gets on.
+    fn finish(self: Box<Self>, on_ranked: &mut OnRanked<'_>) -> Result<Outcome>;
+}
 
-    /// For each pair of norms, for each layer, one score per neuron.
-    fn finish(self: Box<Self>) -> Result<Vec<Vec<Vec<f64>>>>;
+/// What a criterion found.
+#[derive(Debug, Default)]
+pub(super) struct Outcome {
+    /// For each pair of norms, for each layer.
+    pub(super) layers: Vec<Vec<Worth>>,
+    /// What to tell people about how the scores came about.
+    pub(super) notes: Vec<String>,
+    /// The scale that was used, where the criterion looks at it.
+    pub(super) scale: Option<Scale>,
+}
+
+/// For each pair of norms, for each layer, one score per neuron.
+impl From<Vec<Vec<Vec<f64>>>> for Outcome {
+    fn from(scores: Vec<Vec<Vec<f64>>>) -> Self {
+        let layers = scores.into_iter();
+        Self {
+            layers: layers
+                .map(|layers| layers.into_iter().map(Worth::from).collect())
+                .collect(),
+            ..Self::default()
+        }
+    }
 }
 
 /// What makes a neuron worth keeping.
@@ -201,6 +225,6 @@ impl Serialize for Criterion {
 }
 
 /// Scores that do not depend on the norms, once for each pair.
-fn for_each_norm(norms: usize, layers: Vec<Vec<f64>>) -> Vec<Vec<Vec<f64>>> {
-    vec![layers; norms]
+fn for_each_norm(norms: usize, layers: Vec<Vec<f64>>) -> Outcome {
+    Outcome::from(vec![layers; norms])
 }

@@ -3,11 +3,11 @@
 use rand::RngExt;
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 
-use super::{Entry, Measure, SAMPLES_ONLY, Uses, for_each_norm};
+use super::{Entry, Measure, Outcome, SAMPLES_ONLY, Uses, for_each_norm};
 use crate::{
     error::Result,
     features::FeatureBatch,
-    sensitivity::{Norm, Request},
+    sensitivity::{Norm, Request, redundancy::OnRanked},
 };
 
 pub(super) const ENTRY: Entry = Entry {
@@ -21,7 +21,7 @@ pub(super) const ENTRY: Entry = Entry {
     build,
 };
 
-struct Random(Vec<Vec<Vec<f64>>>);
+struct Random(Outcome);
 
 fn build(request: Request<'_>, norms: &[(Norm, Norm)]) -> Result<Box<dyn Measure>> {
     let mut random = ChaCha8Rng::seed_from_u64(request.options.seed);
@@ -40,7 +40,7 @@ impl Measure for Random {
         false
     }
 
-    fn finish(self: Box<Self>) -> Result<Vec<Vec<Vec<f64>>>> {
+    fn finish(self: Box<Self>, _: &mut OnRanked<'_>) -> Result<Outcome> {
         Ok(self.0)
     }
 }

@@ -5,13 +5,14 @@
 //! that the model itself decides for. What removing a neuron changes is added up over its positions
 //! and sinks before it is squared.
 
-use super::{Entry, Measure, SAMPLES_ONLY, for_each_norm};
+use super::{Entry, Measure, Outcome, SAMPLES_ONLY, for_each_norm};
 use crate::{
     error::{Error, Result},
     features::FeatureBatch,
     onnx::Tensor,
     sensitivity::{
-        Norm, Request, cells::Cells, forward::Forward, gradient::HeadGradient, target::Kind,
+        Norm, Request, cells::Cells, forward::Forward, gradient::HeadGradient,
+        redundancy::OnRanked, target::Kind,
     },
 };
 
@@ -67,21 +68,18 @@ impl Measure for Taylor {
         Ok(())
     }
 
-    fn notes(&self) -> Vec<String> {
-        match self.decided {
-            0 => Vec::new(),
-            decided => vec![format!(
-                "{decided} of {} samples have no label; the model's own decision was used",
-                self.samples
-            )],
-        }
-    }
-
-    fn finish(self: Box<Self>) -> Result<Vec<Vec<Vec<f64>>>> {
+    fn finish(self: Box<Self>, _: &mut OnRanked<'_>) -> Result<Outcome> {
         let samples = self.samples.max(1) as f64;
         let layers = self.layers.into_iter();
         let layers = layers.map(|sums| sums.into_iter().map(|sum| sum / samples).collect());
-        Ok(for_each_norm(self.norms, layers.collect()))
+        let mut outcome = for_each_norm(self.norms, layers.collect());
+        if self.decided > 0 {
+            outcome.notes.push(format!(
+                "{} of {} samples have no label; the model's own decision was used",
+                self.decided, self.samples
+            ));
+        }
+        Ok(outcome)
     }
 }
 

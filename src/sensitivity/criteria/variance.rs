@@ -1,10 +1,12 @@
 //! Variance over the samples, averaged over positions.
 
-use super::{Entry, Measure, SAMPLES_ONLY, for_each_norm};
+use super::{Entry, Measure, Outcome, SAMPLES_ONLY, for_each_norm};
 use crate::{
     error::Result,
     features::FeatureBatch,
-    sensitivity::{Norm, Request, cells::first, forward::SinkValues, moments::Moments},
+    sensitivity::{
+        Norm, Request, cells::first, forward::SinkValues, moments::Moments, redundancy::OnRanked,
+    },
 };
 
 pub(super) const ENTRY: Entry = Entry {
@@ -40,7 +42,7 @@ impl Measure for Variance {
         Ok(())
     }
 
-    fn finish(self: Box<Self>) -> Result<Vec<Vec<Vec<f64>>>> {
+    fn finish(self: Box<Self>, _: &mut OnRanked<'_>) -> Result<Outcome> {
         let layers = self.layers.into_iter().map(|layer| {
             let Some((moments, present)) = layer else {
                 return Vec::new();

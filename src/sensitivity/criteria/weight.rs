@@ -1,6 +1,6 @@
 //! The norm of a neuron's outgoing weights; needs no data and no engine.
 
-use super::{Entry, Measure, SAMPLES_ONLY, Uses};
+use super::{Entry, Measure, Outcome, SAMPLES_ONLY, Uses};
 use crate::{
     error::Result,
     features::FeatureBatch,
@@ -8,6 +8,7 @@ use crate::{
         Norm, Request,
         cells::{LayerView, views},
         norm::{power, root},
+        redundancy::OnRanked,
         weights::outgoing,
     },
 };
@@ -45,8 +46,8 @@ fn layer_norms(request: Request<'_>, layer: &LayerView, norm: Norm) -> Result<Ve
     let mut largest = vec![0.0_f64; width];
     for view in &layer.sinks {
         let map = &view.sink.map;
-        outgoing(request, view, |place, weight| {
-            let neuron = map[place];
+        outgoing(request, view, |place, _, weight| {
+            let (neuron, weight) = (map[place], weight.abs());
             // A NaN stays, and is reported with its neuron when the plan is made.
             if weight.is_nan() || weight > largest[neuron] {
                 largest[neuron] = weight;
@@ -57,8 +58,8 @@ fn layer_norms(request: Request<'_>, layer: &LayerView, norm: Norm) -> Result<Ve
     let mut sums = vec![0.0_f64; width];
     for view in &layer.sinks {
         let map = &view.sink.map;
-        outgoing(request, view, |place, weight| {
-            let neuron = map[place];
+        outgoing(request, view, |place, _, weight| {
+            let (neuron, weight) = (map[place], weight.abs());
             if largest[neuron] > 0.0 {
                 sums[neuron] += power(weight / largest[neuron], p);
             }
@@ -79,7 +80,7 @@ impl Measure for Weight {
         false
     }
 
-    fn finish(self: Box<Self>) -> Result<Vec<Vec<Vec<f64>>>> {
-        Ok(self.0)
+    fn finish(self: Box<Self>, _: &mut OnRanked<'_>) -> Result<Outcome> {
+        Ok(Outcome::from(self.0))
     }
 }

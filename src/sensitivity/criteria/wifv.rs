@@ -1,12 +1,13 @@
 //! Weighted fluctuation, `var(x_i) · sum_j W_ji^2` (FLAP: An et al. 2024, arXiv:2312.11983, eq. 5),
 //! added up over sinks and positions.
 
-use super::{Entry, Measure, SAMPLES_ONLY, for_each_norm};
+use super::{Entry, Measure, Outcome, SAMPLES_ONLY, for_each_norm};
 use crate::{
     error::Result,
     features::FeatureBatch,
     sensitivity::{
-        Norm, Request, cells::SinkView, forward::SinkValues, moments::Moments, weights::outgoing,
+        Norm, Request, cells::SinkView, forward::SinkValues, moments::Moments,
+        redundancy::OnRanked, weights::outgoing,
     },
 };
 
@@ -35,7 +36,7 @@ fn build(request: Request<'_>, norms: &[(Norm, Norm)]) -> Result<Box<dyn Measure
     let values = SinkValues::new(request)?;
     let sink = |view: &SinkView| {
         let mut energy = vec![0.0; view.sink.map.len()];
-        outgoing(request, view, |place, weight| {
+        outgoing(request, view, |place, _, weight| {
             energy[place] += weight * weight
         })?;
         Ok(Sink { energy, seen: None })
@@ -68,7 +69,7 @@ impl Measure for Wifv {
         Ok(())
     }
 
-    fn finish(self: Box<Self>) -> Result<Vec<Vec<Vec<f64>>>> {
+    fn finish(self: Box<Self>, _: &mut OnRanked<'_>) -> Result<Outcome> {
         let widths = self.values.layers.iter().map(|layer| {
             let sink = layer.sinks.first();
             sink.map_or(0, |sink| sink.width)
