@@ -20,7 +20,10 @@ use onnx_prune::{
     transfer::Classes,
 };
 
-use super::{train::FinetuneArgs, values};
+use super::{
+    train::{FinetuneArgs, TrainFlags},
+    values,
+};
 
 const LONG_ABOUT: &str = "\
 Makes pretrained ONNX classifiers smaller by removing the neurons of the classification head to which the class scores \
@@ -144,6 +147,12 @@ pub(super) struct PruneArgs {
     pub(super) score: ScoreFlags,
     #[command(flatten)]
     pub(super) repair: RepairFlags,
+    #[command(flatten)]
+    pub(super) train: TrainFlags,
+    /// With --epochs, learn the original's own scores even where there are labels [default: labels
+    /// where there are any]
+    #[arg(long, help_heading = "Training")]
+    pub(super) distill: bool,
     #[command(flatten)]
     pub(super) trunk: TrunkFlags,
     #[command(flatten)]

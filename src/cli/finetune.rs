@@ -18,14 +18,15 @@ pub(super) fn run(args: &FinetuneArgs, global: &Global) -> Result<Outcome> {
         input: args.input.clone(),
         output: args.output.clone(),
         overwrite: options::overwrite(args.force),
-        train: args.train.to_options(source.seed, args.teacher.is_some())?,
+        training: args
+            .train
+            .to_training(source.seed, args.teacher.is_some())?,
         source,
         teacher: args.teacher.clone(),
         transfer: args.classes.map(|classes| TransferOptions {
             classes,
             score_with: ScoreWith::Target,
         }),
-        log: args.train.log.clone(),
     };
     let terminal = Terminal::new(global);
     let found = pipeline::finetune(&options, &terminal)?;

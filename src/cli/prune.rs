@@ -54,6 +54,7 @@ fn options_of(args: &PruneArgs) -> Result<PruneOptions> {
     options.granularity = args.trunk.granularity.unwrap_or_default();
     options.trunk = args.trunk.trunk.unwrap_or_default();
     options.transfer = args.transfer.to_options();
+    options.training = args.train.if_any(options.source.seed, args.distill)?;
     options.repair = args.repair.repair;
     options.baselines = args.repair.baselines;
     Ok(options)

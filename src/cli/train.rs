@@ -6,6 +6,7 @@ use clap::Args;
 use onnx_prune::{
     Error, Result,
     finetune::{Checkpoint, Optimizer, TrainOptions},
+    pipeline::Training,
     transfer::Classes,
 };
 
@@ -93,8 +94,44 @@ pub(super) struct TrainFlags {
 }
 
 impl TrainFlags {
-    /// The options; `imitates` where a teacher's scores are learned instead of labels.
-    pub(super) fn to_options(&self, seed: u64, imitates: bool) -> Result<TrainOptions> {
+    /// The training; `imitates` where a teacher's scores are learned instead of labels.
+    pub(super) fn to_training(&self, seed: u64, imitates: bool) -> Result<Training> {
+        Ok(Training {
+            options: self.to_options(seed, imitates)?,
+            distill: imitates,
+            log: self.log.clone(),
+        })
+    }
+
+    /// Of a run that trains only if it is told how long.
+    pub(super) fn if_any(&self, seed: u64, imitates: bool) -> Result<Option<Training>> {
+        if self.epochs.is_some() {
+            return self.to_training(seed, imitates).map(Some);
+        }
+        let given = [
+            ("--optimizer", self.optimizer.is_some()),
+            ("--learning-rate", self.learning_rate.is_some()),
+            ("--warmup", self.warmup.is_some()),
+            ("--train-batch", self.train_batch.is_some()),
+            ("--weight-decay", self.weight_decay.is_some()),
+            ("--momentum", self.momentum.is_some()),
+            ("--label-smoothing", self.label_smoothing.is_some()),
+            ("--temperature", self.temperature.is_some()),
+            ("--patience", self.patience.is_some()),
+            ("--log", self.log.is_some()),
+            ("--checkpoint", self.checkpoint.is_some()),
+            ("--distill", imitates),
+        ];
+        match given.into_iter().find(|(_, given)| *given) {
+            Some((name, _)) => Err(Error::Argument {
+                name,
+                what: "has no effect without --epochs".to_owned(),
+            }),
+            None => Ok(None),
+        }
+    }
+
+    fn to_options(&self, seed: u64, imitates: bool) -> Result<TrainOptions> {
         let is_sgd = self.optimizer == Some(values::OptimizerName::Sgd);
         let useless = [
             (

@@ -8,16 +8,18 @@ use super::{
     material::{Material, Samples},
     prune::PruneOptions,
     setup::{self, Setup},
+    training::{self, Training, TrainingReport},
     watch::Watch,
 };
 use crate::{
     error::{Error, Result},
     eval::{self, ClassScores, HeadModel},
+    finetune::{self, Target},
     graph::{self, Graph},
     head::Head,
     onnx::{ModelProto, TensorProto},
     prune::{
-        Group, Plan, dense, rewrite,
+        Group, Plan, rewrite,
         trunk::{self, Removal, Shrunk, Stop},
     },
     repair::{self, LayerRepair, Repair},
@@ -30,6 +32,7 @@ pub(super) struct Workshop<'w> {
     /// Features of the samples, where any are needed.
     pub(super) material: Option<&'w Material>,
     pub(super) repair: Repair,
+    pub(super) training: Option<&'w Training>,
     pub(super) trunk: Trunk,
     /// The original head, features to logits.
     pub(super) original: ModelProto,
@@ -47,6 +50,7 @@ pub(super) struct Draft {
     /// The head alone after each stage, the last one as in `model`.
     heads: Vec<(Stage, ModelProto)>,
     pub(super) repair: Vec<LayerRepair>,
+    pub(super) training: Option<TrainingReport>,
 }
 
 /// What is done about channels of the trunk that only dropped neurons read.
@@ -92,6 +96,8 @@ pub enum Stage {
     Cut,
     /// The kept neurons have taken over what they can.
     Repaired,
+    /// The head has been trained.
+    Tuned,
 }
 
 impl<'w> Workshop<'w> {
@@ -112,6 +118,7 @@ impl<'w> Workshop<'w> {
             head,
             material,
             repair: options.repair(),
+            training: options.training.as_ref(),
             trunk: options.trunk,
             original,
         })
@@ -134,9 +141,13 @@ impl<'w> Workshop<'w> {
             weights: BTreeMap::new(),
             heads: vec![(Stage::Cut, head)],
             repair: Vec::new(),
+            training: None,
         };
         if let (Some(material), true) = (self.material, self.repair != Repair::None) {
             self.mend(&mut draft, material, watch)?;
+        }
+        if let (Some(material), Some(training)) = (self.material, self.training) {
+            self.train(&mut draft, material, training, watch)?;
         }
         if self.trunk == Trunk::Exact {
             watch.stage("shrinking the trunk", None);
@@ -182,6 +193,40 @@ impl<'w> Workshop<'w> {
         let found = repair::repair(request, self.repair, &mut |_| setup::still_wanted(watch))?;
         draft.repair = found.layers;
         draft.advance(Stage::Repaired, found.weights)
+    }
+
+    fn train(
+        &self,
+        draft: &mut Draft,
+        material: &Material,
+        training: &Training,
+        watch: &dyn Watch,
+    ) -> Result<()> {
+        let labels = material.features.labels().filter(|_| !training.distill);
+        let teacher = match labels {
+            Some(_) => Vec::new(),
+            None => {
+                self.scores_of(&self.original, &material.all(), watch)?
+                    .values
+            }
+        };
+        let request = finetune::Request {
+            engine: self.setup.engine(),
+            head_model: draft.head(),
+            classes: self.head.scores.classes,
+            ending: self.head.scores.ending,
+            features: &material.features,
+            train: &material.train,
+            validation: &material.check,
+            target: labels.map_or(Target::Scores(&teacher), Target::Labels),
+        };
+        let mut training = training.clone();
+        training.distill = labels.is_none();
+        let counts = (material.train.len(), material.check.len());
+        let trained = training::trained(request, &training, watch)?;
+        let weights = trained.weights.clone();
+        draft.training = Some(TrainingReport::new(&training, trained, counts));
+        draft.advance(Stage::Tuned, weights)
     }
 
     /// Class scores of a head.
@@ -238,8 +283,8 @@ impl Draft {
 
     fn advance(&mut self, stage: Stage, weights: BTreeMap<String, TensorProto>) -> Result<()> {
         let mut head = self.head().clone();
-        dense::set_weights(&mut head, &weights)?;
-        dense::set_weights(&mut self.model, &weights)?;
+        finetune::apply(&mut head, &weights)?;
+        finetune::apply(&mut self.model, &weights)?;
         self.weights.extend(weights);
         self.heads.push((stage, head));
         Ok(())

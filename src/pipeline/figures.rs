@@ -6,13 +6,14 @@ use super::{
     draft::{Draft, Stage, Workshop},
     material::{Material, Samples},
     search::{Metric, drop_of},
-    setup,
+    setup::{self, Setup},
     watch::Watch,
 };
 use crate::{
     error::{Error, Result},
     eval,
     graph::{self, Graph, Shapes},
+    head::Head,
     onnx::ModelProto,
     repair::{self, Certificate},
 };
@@ -29,6 +30,9 @@ pub struct Figures {
     /// After the repair, where there was one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub repaired: Option<f64>,
+    /// After training, where there was any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tuned: Option<f64>,
     /// Of the output: the last of these.
     pub output: f64,
 }
@@ -124,13 +128,14 @@ pub(super) fn worth(
             found.next().and_then(|(_, shares)| of(*shares))
         };
         let cut = at(Stage::Cut)?;
-        let repaired = at(Stage::Repaired);
+        let (repaired, tuned) = (at(Stage::Repaired), at(Stage::Tuned));
         Some(Figures {
             samples: count,
             original,
             cut,
             repaired,
-            output: repaired.unwrap_or(cut),
+            tuned,
+            output: tuned.or(repaired).unwrap_or(cut),
         })
     };
     Ok(Worth {
@@ -167,24 +172,34 @@ pub(super) fn drop_of_file(
 ) -> Result<f64> {
     let reference = Reference::new(workshop, &material.shown(), watch)?;
     let setup = workshop.setup;
+    watch.stage("measuring the file", Some(reference.original.len() as u64));
+    let top = top_of_whole(setup, workshop.head, model, watch)?;
+    Ok(reference.drop_of(&top, metric).0)
+}
+
+/// The top class of each held-out sample in a whole model, trunk and all.
+pub(super) fn top_of_whole(
+    setup: &Setup<'_>,
+    head: &Head,
+    model: &ModelProto,
+    watch: &dyn Watch,
+) -> Result<Vec<usize>> {
     let graph = Graph::new(model)?;
-    let name = setup.graph.name(workshop.head.scores.value);
+    let name = setup.graph.name(head.scores.value);
     let scores: Vec<_> = graph.value(name).into_iter().collect();
     let scoring = graph::with_outputs(&graph, &Shapes::declared(&graph), &scores);
     let scorer = eval::TopClasses {
         engine: setup.engine(),
         model: &scoring,
         input: &setup.input.name,
-        classes: workshop.head.scores.classes,
+        classes: head.scores.classes,
     };
-    watch.stage("measuring the file", Some(reference.original.len() as u64));
-    let top = scorer.of(setup.held_out()?.map(|batch| {
+    scorer.of(setup.held_out()?.map(|batch| {
         let batch = batch?;
         setup::still_wanted(watch)?;
         watch.step(batch.count as u64);
         Ok(batch)
-    }))?;
-    Ok(reference.drop_of(&top, metric).0)
+    }))
 }
 
 /// The top class of each sample.

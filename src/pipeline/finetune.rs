@@ -1,20 +1,18 @@
 //! Training the head of a model, and nothing else of it.
 
 use std::{
-    cell::{Cell, OnceCell},
-    fs::{File, OpenOptions},
-    io::Write,
+    cell::OnceCell,
     path::{Path, PathBuf},
 };
 
 use serde::Serialize;
-use serde_json::json;
 
 use super::{
-    metadata,
+    figures, metadata,
     parts::{DataReport, FileReport, HeadReport},
     setup::{self, Setup, SourceOptions},
     shares::spread,
+    training::{self, Training, TrainingReport},
     transfer::{self, Learning, TransferOptions, TransferReport},
     watch::Watch,
 };
@@ -24,7 +22,7 @@ use crate::{
     error::{Error, Result},
     eval::{self, Accuracy, Agreement},
     features::{self, ModelInput},
-    finetune::{self, Epoch, Loss, Progress, Request, Stopped, Target, TrainOptions, Trained},
+    finetune::{self, Request, Stopped, Target},
     graph::{self, Graph, Shapes, ValueId},
     head::{self, Head},
     onnx::{Model, ModelProto, Output, Overwrite},
@@ -36,8 +34,6 @@ const SCHEMA: &str = "onnx-prune/finetune/v1";
 /// 90 % to within 0.7 points.
 const VALIDATION_SHARE: f64 = 0.1;
 const MOST_VALIDATION: usize = 2000;
-/// Steps between two lines of the log.
-const LOGGED: u64 = 100;
 
 /// What fine-tuning can be told.
 #[derive(Clone, Debug)]
@@ -51,14 +47,12 @@ pub struct FinetuneOptions {
     /// Data and engine; `samples` is the most to train on, all that are not held out by default.
     pub source: SourceOptions,
     /// How it is trained.
-    pub train: TrainOptions,
+    pub training: Training,
     /// The model whose scores are imitated; nothing to learn from labels.
     pub teacher: Option<PathBuf>,
     /// Whether the model gets a last layer for other classes first; whose scores choose says
     /// nothing here.
     pub transfer: Option<TransferOptions>,
-    /// Where a line of JSON goes for each epoch and every 100 steps; appended.
-    pub log: Option<PathBuf>,
 }
 
 /// What fine-tuning did.
@@ -86,37 +80,9 @@ pub struct FinetuneReport {
     /// Top-1 accuracy on held-out samples, where there are labels.
     pub accuracy: Option<Accuracy>,
     /// Share of held-out samples whose top class is the same as before.
-    pub agreement: Option<Agreement>,
+    pub agreement: Agreement,
     /// Whether there is an output: not where the loss was no number before an epoch was done.
     pub passed: bool,
-}
-
-/// How a head was trained.
-#[derive(Clone, Debug, Serialize)]
-pub struct TrainingReport {
-    /// The options.
-    #[serde(flatten)]
-    pub options: TrainOptions,
-    /// The model whose scores were imitated.
-    pub teacher: Option<PathBuf>,
-    /// What was made small.
-    pub loss: Loss,
-    /// Samples trained on.
-    pub samples: usize,
-    /// Samples that decided which epoch is best.
-    pub validation_samples: usize,
-    /// Samples per step, where the head takes others than asked for.
-    pub batch: usize,
-    /// All epochs; the first is the start.
-    pub history: Vec<Epoch>,
-    /// The epoch whose weights were taken.
-    pub best: usize,
-    /// Steps taken.
-    pub steps: u64,
-    /// Why it ended.
-    pub stopped: Stopped,
-    /// What the user should know.
-    pub notes: Vec<String>,
 }
 
 /// Trains the head of a model on features that the trunk computes once.
@@ -132,7 +98,6 @@ pub fn finetune(options: &FinetuneOptions, watch: &dyn Watch) -> Result<Finetune
     let transferred = OnceCell::new();
     let mut setup = Setup::new(&model, &options.source, watch)?;
     check(&setup, options)?;
-    let mut log = options.log.as_deref().map(Log::open).transpose()?;
     let mut head = setup.find_head(false, watch)?;
     if let Some(wanted) = &options.transfer {
         transfer::check(&setup, &head, wanted)?;
@@ -178,18 +143,13 @@ pub fn finetune(options: &FinetuneOptions, watch: &dyn Watch) -> Result<Finetune
         validation,
         target,
     };
-    let trained = trained(request, options, log.as_mut(), watch)?;
-    trained.notes.iter().for_each(|note| watch.note(note));
-    if let Stopped::NotFinite { epoch, step, what } = &trained.stopped {
-        watch.note(&format!(
-            "{what} was no number at step {step} (epoch {epoch}); the weights of epoch {} were kept: try a smaller --learning-rate",
-            trained.best
-        ));
-    }
+    let trained = training::trained(request, &options.training, watch)?;
     finetune::apply(&mut changed, &trained.weights)?;
     let passed = !matches!(trained.stopped, Stopped::NotFinite { .. } if trained.best == 0);
     let (accuracy, agreement) = measure(&setup, &head, &changed, watch)?;
-    let training = report(options, trained, (train.len(), validation.len()));
+    let mut training =
+        TrainingReport::new(&options.training, trained, (train.len(), validation.len()));
+    training.teacher = options.teacher.clone();
     changed.set_metadata(
         "onnx_prune.finetune",
         serde_json::to_string(&training).unwrap_or_default(),
@@ -276,73 +236,25 @@ pub(super) fn own_head(setup: &Setup<'_>, head: &Head) -> Result<(ModelProto, Mo
     Ok((changed, part))
 }
 
-fn trained(
-    request: Request<'_>,
-    options: &FinetuneOptions,
-    mut log: Option<&mut Log>,
+/// Accuracy and agreement of the whole model before and after, on the held-out samples.
+fn measure(
+    setup: &Setup<'_>,
+    head: &Head,
+    changed: &ModelProto,
     watch: &dyn Watch,
-) -> Result<Trained> {
-    let steps = request.train.len().div_ceil(options.train.batch.max(1)) * options.train.epochs;
-    watch.stage("training", Some(steps as u64));
-    if let Some(log) = &mut log {
-        log.line(
-            &json!({ "event": "start", "options": options.train, "samples": request.train.len() }),
-        )?;
-    }
-    let done = Cell::new(0);
-    finetune::train(request, &options.train, &mut |progress| {
-        watch.step(progress.step.saturating_sub(done.get()));
-        done.set(progress.step);
-        watch.status(&status(progress));
-        if let Some(log) = &mut log {
-            log.progress(progress)?;
-        }
-        if watch.cancelled() {
-            watch.note(&resume(options, progress));
-            return Err(setup::cancelled());
-        }
-        Ok(())
-    })
-}
-
-/// `epoch 2/5, loss 0.3121, 88.91 %`
-fn status(progress: &Progress<'_>) -> String {
-    let Progress {
-        epoch,
-        epochs,
-        loss,
-        accuracy,
-        ..
-    } = progress;
-    format!("epoch {epoch}/{epochs}, loss {loss:.4}, {accuracy:.2} %")
-}
-
-/// How a run that is ended now can be taken up again.
-fn resume(options: &FinetuneOptions, progress: &Progress<'_>) -> String {
-    match &options.train.checkpoint {
-        Some(checkpoint) if progress.epoch > 1 || progress.finished.is_some() => format!(
-            "no output was written; the same command goes on from {}",
-            checkpoint.path.display()
-        ),
-        _ => "no output was written; the features stay in the cache, and with --checkpoint FILE a run goes on after its last whole epoch"
-            .to_owned(),
-    }
-}
-
-fn report(options: &FinetuneOptions, trained: Trained, counts: (usize, usize)) -> TrainingReport {
-    TrainingReport {
-        options: options.train.clone(),
-        teacher: options.teacher.clone(),
-        loss: trained.loss,
-        samples: counts.0,
-        validation_samples: counts.1,
-        batch: trained.batch,
-        history: trained.epochs,
-        best: trained.best,
-        steps: trained.steps,
-        stopped: trained.stopped,
-        notes: trained.notes,
-    }
+) -> Result<(Option<Accuracy>, Agreement)> {
+    watch.stage("measuring", Some(2 * setup.shares.held_out.len() as u64));
+    let before = figures::top_of_whole(setup, head, setup.graph.model(), watch)?;
+    let after = figures::top_of_whole(setup, head, changed, watch)?;
+    let agreement = eval::agreement(&before, &after);
+    let labels = setup.held_out_labels();
+    let accuracy = labels
+        .map(|labels| {
+            let classes = head.scores.classes;
+            eval::accuracy(&before, &after, &labels, classes, setup.reported().path())
+        })
+        .transpose()?;
+    Ok((accuracy, agreement))
 }
 
 /// Logits of another model of the same classes for these samples, `[N, K]`.
@@ -403,101 +315,4 @@ fn teacher_logits(
         }
     }
     Ok(logits)
-}
-
-/// Accuracy and agreement of the whole models on the held-out samples.
-fn measure(
-    setup: &Setup<'_>,
-    head: &Head,
-    changed: &ModelProto,
-    watch: &dyn Watch,
-) -> Result<(Option<Accuracy>, Option<Agreement>)> {
-    watch.stage("measuring", Some(2 * setup.shares.held_out.len() as u64));
-    let before = top_classes(setup, head, setup.graph.model(), watch)?;
-    let after = top_classes(setup, head, changed, watch)?;
-    let agreement = eval::agreement(&before, &after);
-    let reported = setup.reported();
-    let accuracy = reported.labels().map(|labels| {
-        let held_out = setup.shares.held_out.iter().map(|&at| labels[at]);
-        let (labels, classes) = (held_out.collect::<Vec<_>>(), head.scores.classes);
-        eval::accuracy(&before, &after, &labels, classes, reported.path())
-    });
-    Ok((accuracy.transpose()?, Some(agreement)))
-}
-
-/// The top class of each held-out sample in one version of the model.
-fn top_classes(
-    setup: &Setup<'_>,
-    head: &Head,
-    model: &ModelProto,
-    watch: &dyn Watch,
-) -> Result<Vec<usize>> {
-    let graph = Graph::new(model)?;
-    let name = setup.graph.name(head.scores.value);
-    let scores: Vec<ValueId> = graph.value(name).into_iter().collect();
-    let scoring = graph::with_outputs(&graph, &Shapes::declared(&graph), &scores);
-    let scorer = eval::TopClasses {
-        engine: setup.engine(),
-        model: &scoring,
-        input: &setup.input.name,
-        classes: head.scores.classes,
-    };
-    scorer.of(setup.held_out()?.map(|batch| {
-        let batch = batch?;
-        if watch.cancelled() {
-            return Err(setup::cancelled());
-        }
-        watch.step(batch.count as u64);
-        Ok(batch)
-    }))
-}
-
-/// Lines of JSON, one object each.
-struct Log {
-    path: PathBuf,
-    file: File,
-    last: u64,
-}
-
-impl Log {
-    fn open(path: &Path) -> Result<Self> {
-        let file = OpenOptions::new().create(true).append(true).open(path);
-        Ok(Self {
-            path: path.to_owned(),
-            file: file.map_err(Error::io(path))?,
-            last: 0,
-        })
-    }
-
-    fn line(&mut self, value: &serde_json::Value) -> Result<()> {
-        writeln!(self.file, "{value}").map_err(Error::io(&self.path))
-    }
-
-    fn progress(&mut self, progress: &Progress<'_>) -> Result<()> {
-        if let Some(epoch) = progress.finished {
-            let rest = json!({ "event": "epoch", "step": progress.step, "steps": progress.steps });
-            return self.line(&merged(rest, json!(epoch)));
-        }
-        if progress.step < self.last + LOGGED {
-            return Ok(());
-        }
-        self.last = progress.step;
-        self.line(&json!({
-            "event": "step",
-            "epoch": progress.epoch,
-            "step": progress.step,
-            "steps": progress.steps,
-            "loss": progress.loss,
-            "accuracy": progress.accuracy,
-            "learning_rate": progress.learning_rate,
-        }))
-    }
-}
-
-/// The keys of both objects.
-fn merged(mut one: serde_json::Value, other: serde_json::Value) -> serde_json::Value {
-    if let (Some(keys), serde_json::Value::Object(more)) = (one.as_object_mut(), other) {
-        keys.extend(more);
-    }
-    one
 }

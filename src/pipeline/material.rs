@@ -22,13 +22,15 @@ const MOST_CHECKED: usize = 4000;
 pub(super) struct Purpose {
     /// A level is searched for.
     pub(super) search: bool,
+    /// The head is trained.
+    pub(super) training: bool,
     /// Figures are shown.
     pub(super) shown: bool,
 }
 
 /// Features and the parts they are in.
 ///
-/// What is chosen by comparing on `check` was not solved (`fit`) on it,
+/// What is chosen by comparing on `check` was neither solved (`fit`) nor trained (`train`) on it,
 /// and the shown samples are in none of the others; a data set of one sample aside.
 pub(super) struct Material {
     /// Of the data set.
@@ -39,6 +41,8 @@ pub(super) struct Material {
     pub(super) fit: Vec<usize>,
     /// Positions on which choices are made: ridge strength, the best epoch, the level of a budget.
     pub(super) check: Vec<usize>,
+    /// Positions that are trained on.
+    pub(super) train: Vec<usize>,
     /// Samples that final figures are of.
     shown: FeatureSet,
 }
@@ -54,21 +58,27 @@ pub(super) struct Samples {
 /// Positions in the data set, by what they are for.
 struct Parts {
     check: Vec<usize>,
+    train: Vec<usize>,
 }
 
 impl Parts {
-    /// Choices are made on a tenth of the calibration samples; a search takes others
+    /// Choices are made on a tenth of the calibration samples; a search or a training takes others
     /// for them where there are as many, so that it can afford more.
     fn new(shares: &Shares, purpose: Purpose) -> Self {
         let mut check = shares.validation.clone();
-        if purpose.search {
+        if purpose.search || purpose.training {
             let spare = without(&shares.training, &shares.calibration);
-            let spare = spread(&spare, MOST_CHECKED);
+            // Most of what is left is still there to be trained on.
+            let spare = spread(&spare, MOST_CHECKED.min(spare.len().div_ceil(4)));
             if spare.len() > check.len() {
                 check = spare;
             }
         }
-        Self { check }
+        let train = match purpose.training {
+            true => without(&shares.training, &check),
+            false => Vec::new(),
+        };
+        Self { check, train }
     }
 }
 
@@ -89,8 +99,8 @@ impl Material {
         watch: &dyn Watch,
     ) -> Result<Self> {
         let calibration = &setup.shares.calibration;
-        let Parts { check } = Parts::new(&setup.shares, purpose);
-        let mut indices = [&calibration[..], &check].concat();
+        let Parts { check, train } = Parts::new(&setup.shares, purpose);
+        let mut indices = [&calibration[..], &check, &train].concat();
         indices.sort_unstable();
         indices.dedup();
         let features = setup.features(head, &indices, watch)?;
@@ -107,9 +117,15 @@ impl Material {
             fit: places(&without(calibration, &check)),
             calibration: places(calibration),
             check: places(&check),
+            train: places(&train),
             features,
             shown,
         })
+    }
+
+    /// Every sample of the data set.
+    pub(super) fn all(&self) -> Samples {
+        self.part((0..self.features.len()).collect())
     }
 
     /// Samples that are scored.

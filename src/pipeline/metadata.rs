@@ -71,6 +71,9 @@ pub(super) fn write(model: &mut ModelProto, facts: &Facts<'_>) {
         None => set("budget", &json(&options.budget)),
     }
     set("repair", &json(&options.repair()));
+    if let Some(training) = &options.training {
+        set("training", &json(training));
+    }
     set("seed", &setup.options.seed.to_string());
     set("data", &data.description);
     if let Some(fingerprint) = &data.fingerprint {

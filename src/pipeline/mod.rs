@@ -26,6 +26,7 @@ mod search;
 mod section;
 mod setup;
 mod shares;
+mod training;
 mod transfer;
 mod verify;
 mod watch;
@@ -38,7 +39,7 @@ pub use bench::{
 };
 pub use draft::{Stage, Trunk, TrunkReport};
 pub use figures::{Figures, Worth};
-pub use finetune::{FinetuneOptions, FinetuneReport, TrainingReport, finetune};
+pub use finetune::{FinetuneOptions, FinetuneReport, finetune};
 pub use gradient::{GradientOptions, GradientReport, gradient};
 pub use inspect::{
     DiffOptions, DiffReport, Gain, InspectOptions, InspectReport, InspectedLayer, LayerDiff, Part,
@@ -50,6 +51,7 @@ pub use prune::{Baseline, PruneOptions, PruneReport, RepairReport, prune};
 pub use score::{ScoreReport, ScoreRunOptions, score};
 pub use search::{Limit, Metric, SearchReport, Tried};
 pub use setup::SourceOptions;
+pub use training::{Training, TrainingReport};
 pub use transfer::{ScoreWith, TransferOptions, TransferReport};
 pub use verify::{Compared, VerifyOptions, VerifyReport, verify};
 pub use watch::{Silent, Watch};

@@ -20,6 +20,7 @@ use super::{
     score::{self, View},
     search::{Limit, SearchReport},
     setup::{self, Setup, SourceOptions},
+    training::{Training, TrainingReport},
     transfer::{self, Learning, ScoreWith, Source, TransferOptions, TransferReport},
     watch::{Silent, Watch},
     weights,
@@ -63,6 +64,8 @@ pub struct PruneOptions {
     /// How the kept neurons take over for the dropped ones; least squares with data, not at all
     /// without, by default.
     pub repair: Option<Repair>,
+    /// How the smaller head is trained, if it is.
+    pub training: Option<Training>,
     /// What stays or goes as one.
     pub granularity: Granularity,
     /// What becomes of channels of the trunk that only dropped neurons read.
@@ -88,6 +91,7 @@ impl PruneOptions {
             budget: Budget::uniform(Keep::Share(0.5)),
             limit: None,
             repair: None,
+            training: None,
             granularity: Granularity::default(),
             trunk: Trunk::Exact,
             transfer: None,
@@ -110,7 +114,7 @@ impl PruneOptions {
 
     /// Whether any weight may become another than what the cut left.
     fn changes_weights(&self) -> bool {
-        self.repair() != Repair::None
+        self.repair() != Repair::None || self.training.is_some()
     }
 
     /// Whether figures on samples are wanted.
@@ -133,6 +137,9 @@ impl PruneOptions {
         }
         if self.repair.is_some_and(|repair| repair != Repair::None) {
             return Err(needs_data("--repair", "is solved on real samples"));
+        }
+        if self.training.is_some() {
+            return Err(needs_data("--epochs", "training needs real samples"));
         }
         if self
             .limit
@@ -183,6 +190,8 @@ pub struct PruneReport {
     pub transfer: Option<TransferReport>,
     /// How the kept neurons took over.
     pub repair: RepairReport,
+    /// How the head was trained, if it was.
+    pub training: Option<TrainingReport>,
     /// What left the trunk; nothing with `--trunk none`.
     pub trunk: Option<TrunkReport>,
     /// The proof; nothing with `--no-verify`.
@@ -289,7 +298,7 @@ pub fn prune(options: &PruneOptions, watch: &dyn Watch) -> Result<PruneReport> {
 
     let data = DataReport::new(&setup, &setup.dataset)?;
     let (plan, weights) = (draft.plan.clone(), draft.weights.clone());
-    let repair = draft.repair.clone();
+    let (repair, training) = (draft.repair.clone(), draft.training.clone());
     let (mut smaller, trunk) = draft.into_output();
     metadata::write(
         &mut smaller,
@@ -341,6 +350,7 @@ pub fn prune(options: &PruneOptions, watch: &dyn Watch) -> Result<PruneReport> {
             how: options.repair(),
             layers: repair,
         },
+        training,
         trunk,
         verification,
         worth,
@@ -408,6 +418,7 @@ fn material(
             .limit
             .as_ref()
             .is_some_and(|limit| limit.max_drop.is_some()),
+        training: options.training.is_some(),
         shown: options.measures(),
     };
     Material::new(setup, head, purpose, watch).map(Some)

@@ -225,6 +225,13 @@ impl<'m> Setup<'m> {
         self.test.as_ref()
     }
 
+    /// Classes of the held-out samples, where they are known.
+    pub(super) fn held_out_labels(&self) -> Option<Vec<usize>> {
+        let labels = self.reported().labels()?;
+        let held_out = self.shares.held_out.iter();
+        Some(held_out.map(|&index| labels[index]).collect())
+    }
+
     /// The features of samples of the data set, in the order of `indices`. Whatever was asked for
     /// before, in this run or with the same cache, is not computed again.
     pub(super) fn features(

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::setup::Setup;
 use crate::{
     error::Result,
+    finetune,
     graph::{Graph, NodeId},
     head::Head,
     onnx::{ModelProto, TensorProto},
@@ -20,7 +21,8 @@ pub(super) fn own(setup: &Setup<'_>, head: &Head) -> Result<ModelProto> {
     let name = |node: NodeId| Some(setup.graph.name(setup.graph.output(node, 0)?).to_owned());
     let names: Vec<String> = nodes.into_iter().filter_map(name).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    dense::with_biases(setup.graph.model().clone(), &names)
+    let model = finetune::with_own_weights(setup.graph.model().clone(), &head.nodes)?;
+    dense::with_biases(model, &names)
 }
 
 /// The original with the dropped neurons' contribution set to zero, and with `weights` of the
@@ -33,6 +35,6 @@ pub(super) fn oracle(
 ) -> Result<ModelProto> {
     let mut masked = mask::masked(graph, groups, plan)?;
     let weights = mask::widened(graph, groups, plan, weights)?;
-    dense::set_weights(&mut masked, &weights)?;
+    finetune::apply(&mut masked, &weights)?;
     Ok(masked)
 }

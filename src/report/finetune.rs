@@ -19,13 +19,11 @@ pub fn finetuned(report: &FinetuneReport) -> String {
             accuracy.after - accuracy.before
         ));
     }
-    if let Some(agreement) = &report.agreement {
-        blocks.push(format!(
-            "agreement: the same top class as before on {:.2} % of {} samples",
-            agreement.share,
-            count(agreement.samples)
-        ));
-    }
+    blocks.push(format!(
+        "agreement: the same top class as before on {:.2} % of {} samples",
+        report.agreement.share,
+        count(report.agreement.samples)
+    ));
     blocks.push(if report.passed {
         format!("wrote {}", report.output.path.display())
     } else {
@@ -59,10 +57,10 @@ pub(super) fn epochs(training: &TrainingReport) -> String {
         count(training.samples),
         count(usize::try_from(training.steps).unwrap_or(usize::MAX)),
         count(training.batch),
-        if training.teacher.is_some() {
-            "towards a teacher's scores"
-        } else {
-            "towards labels"
+        match (training.training.distill, &training.teacher) {
+            (true, Some(_)) => "towards the teacher's scores",
+            (true, None) => "towards the original's scores",
+            (false, _) => "towards labels",
         },
     )
 }
@@ -88,7 +86,7 @@ fn row(epoch: &Epoch, is_best: bool) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::finetune::{Loss, TrainOptions};
+    use crate::{finetune::Loss, pipeline::Training};
 
     #[test]
     fn a_run_reads_as_a_table() {
@@ -100,7 +98,7 @@ mod tests {
             validation_accuracy: Some(90.0),
         };
         let training = TrainingReport {
-            options: TrainOptions::default(),
+            training: Training::default(),
             teacher: None,
             loss: Loss::CrossEntropy,
             samples: 54_000,

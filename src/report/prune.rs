@@ -1,6 +1,7 @@
 //! What pruning a model did.
 
 use super::{
+    finetune::epochs,
     numbers::{count, difference, grouped, share},
     table,
 };
@@ -16,6 +17,7 @@ pub fn pruned(report: &PruneReport) -> String {
     blocks.extend(report.transfer.as_ref().map(new_layer));
     blocks.extend(worth(report));
     blocks.extend(repair(report));
+    blocks.extend(report.training.as_ref().map(epochs));
     blocks.extend(report.search.as_ref().map(search));
     blocks.push(match &report.verification {
         Some(verification) => proof(verification),
@@ -97,7 +99,12 @@ fn worth(report: &PruneReport) -> Option<String> {
     let mut rows = Vec::new();
     let mut add = |name: &str, figures: Option<Figures>| {
         if let Some(figures) = figures {
-            let all = [Some(figures.original), Some(figures.cut), figures.repaired];
+            let all = [
+                Some(figures.original),
+                Some(figures.cut),
+                figures.repaired,
+                figures.tuned,
+            ];
             let cells = all
                 .into_iter()
                 .flatten()
@@ -290,6 +297,7 @@ mod tests {
             original,
             cut,
             repaired,
+            tuned: None,
             output: repaired.unwrap_or(cut),
         }
     }
@@ -368,6 +376,7 @@ mod tests {
                 how: Repair::None,
                 layers: vec![],
             },
+            training: None,
             trunk: None,
             worth: Worth {
                 accuracy: Some(figures(94.75, 91.0, None)),

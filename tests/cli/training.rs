@@ -26,7 +26,7 @@ pub(crate) fn cases() -> Vec<Case> {
         "@in.onnx @out.onnx --data {} --resize 4x4",
         repository("models/fashion-mnist-train.npz")
     );
-    vec![
+    let mut cases = vec![
         case("--teacher", "--epochs 1", Words("/training/teacher", "in.onnx")),
         case("--teacher", "@in.onnx @out.onnx --data @data.npy", Error("--teacher: ")),
         case("--teacher", "@in.onnx @out.onnx --teacher @in.onnx", Error("--data: training needs samples")),
@@ -63,5 +63,41 @@ pub(crate) fn cases() -> Vec<Case> {
         case("--test", "--test @data.npy", Words("/data/test/path", "data.npy")),
         case("--force", "@in.onnx @data.npy --data @data.npy --teacher @in.onnx", Error("exists; --force replaces it")),
         case("--force", "--force", Seen(|bench, _| bench.path("out.onnx").exists())),
+    ];
+    cases.extend(of_the_main_job());
+    cases
+}
+
+/// The same flags where a model is cut first; these samples have no labels.
+#[rustfmt::skip]
+fn of_the_main_job() -> Vec<Case> {
+    let files = "@in.onnx @out.onnx --data @data.npy --json";
+    let case = |flag, line: &str, expected| Case {
+        command: "",
+        flag,
+        line: leak(format!("{files} {line}")),
+        expected,
+    };
+    vec![
+        case("--epochs", "--epochs 2", Json("/training/history/2/epoch", json!(2))),
+        case("--epochs", "--epochs 1", Seen(|_, run| run.json().pointer("/agreement/tuned").is_some())),
+        case("--distill", "--epochs 1 --distill", Json("/training/distill", json!(true))),
+        case("--distill", "--distill", Error("--distill: has no effect without --epochs")),
+        case("--optimizer", "--epochs 1 --optimizer sgd", Json("/training/optimizer/name", json!("sgd"))),
+        case("--learning-rate", "--epochs 1 --learning-rate 0.5", Json("/training/learning_rate", json!(0.5))),
+        case("--learning-rate", "--learning-rate 0.5", Error("--learning-rate: has no effect without --epochs")),
+        case("--warmup", "--epochs 1 --warmup 0.5", Json("/training/warmup", json!(0.5))),
+        case("--train-batch", "--epochs 1 --train-batch 7", Json("/training/batch", json!(7))),
+        case("--weight-decay", "--epochs 1 --weight-decay 0.5", Json("/training/weight_decay", json!(0.5))),
+        case("--momentum", "--epochs 1 --optimizer sgd --momentum 0.5", Json("/training/optimizer/momentum", json!(0.5))),
+        case("--label-smoothing", "--epochs 1 --label-smoothing 0.1", Json("/training/label_smoothing", json!(0.1))),
+        case("--label-smoothing", "--epochs 1 --distill --label-smoothing 0.1", Error("has no effect where a model is imitated")),
+        case("--temperature", "--epochs 1 --distill --temperature 3", Json("/training/temperature", json!(3.0))),
+        case("--patience", "--epochs 1 --patience 7", Json("/training/patience", json!(7))),
+        case("--log", "--epochs 1 --log @log", Seen(|bench, _| {
+            let log = std::fs::read_to_string(bench.path("log")).unwrap();
+            log.contains("\"event\":\"epoch\"")
+        })),
+        case("--checkpoint", "--epochs 1 --checkpoint @in.onnx", Error("is no checkpoint of a training run")),
     ]
 }
