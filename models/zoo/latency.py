@@ -4,7 +4,7 @@
 
 ZOO is the folder that make.py filled; PATTERN (default `*-torchscript`) chooses models by name. Each is pruned with
 
-    onnx-prune IN OUT --criterion weight --keep 0.3 --no-verify [FLAGS ...]
+    onnx-prune IN OUT --criterion weight --keep 0.3 [FLAGS ...]
 
 for which neurons stay makes no difference to time (`--flags` takes others), and measured by
 
@@ -89,7 +89,7 @@ def main():
         with tempfile.TemporaryDirectory() as folder:
             output = pathlib.Path(folder) / "out.onnx"
             prune = [arguments.program, model, output, "--criterion", "weight", "--keep", arguments.keep]
-            prune += ["--no-verify", "--json", *arguments.flags.split()]
+            prune += ["--json", *arguments.flags.split()]
             report, error = run([str(word) for word in prune])
             if error is None:
                 bench = [arguments.program, "bench", model, output, "--head", "--json"]

@@ -35,10 +35,10 @@ pub(super) fn count(number: usize) -> String {
     grouped(u64::try_from(number).unwrap_or(u64::MAX))
 }
 
-/// `161 ms`, `8.31 ms`, `45.2 us`: three digits.
+/// `1.04 s`, `161 ms`, `8.31 ms`, `45.2 us`: three digits.
 pub(super) fn seconds(value: f64) -> String {
     let (scaled, unit) = match value {
-        value if value >= 10.0 => (value, "s"),
+        value if value >= 1.0 => (value, "s"),
         value if value >= 1e-3 => (value * 1e3, "ms"),
         value => (value * 1e6, "us"),
     };
@@ -68,7 +68,7 @@ mod tests {
             (0.008_314, "8.31 ms"),
             (0.099_96, "100 ms"),
             (4.52e-5, "45.2 us"),
-            (2.5, "2500 ms"),
+            (2.5, "2.50 s"),
             (12.34, "12.3 s"),
             (0.0, "0.00 us"),
         ];
