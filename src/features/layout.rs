@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     error::{Error, Result, Site},
     graph::TensorType,
-    onnx::{DataType, Dim, Tensor, TensorProto},
+    onnx::{DataType, Dim, Tensor, TensorProto, tensor::element_count},
 };
 
 /// How far apart the rows of one sample may lie in two runs, relative to the largest value: runs of
@@ -220,6 +220,22 @@ impl Layout {
         }
     }
 
+    /// Whether its numbers go together, as they do unless a file was garbled.
+    pub(super) fn is_sound(&self) -> bool {
+        let Some(element) = self.dtype().bytes() else {
+            return false;
+        };
+        let bytes = |shape: &[usize]| element_count(shape)?.checked_mul(element);
+        match &self.kind {
+            Kind::Rows { .. } => {
+                let row = self.row_shape().unwrap_or_default();
+                !row.contains(&0) && bytes(&row).is_some()
+            }
+            Kind::Same { shape, bytes: same } => bytes(shape) == Some(same.len()),
+            Kind::Sizes { values, samples } => samples.iter().all(|&at| at < values.len()),
+        }
+    }
+
     /// Element type.
     pub(super) fn dtype(&self) -> DataType {
         DataType::try_from(self.dtype).unwrap_or_default()
@@ -251,6 +267,13 @@ impl Layout {
         let element = self.dtype().bytes().unwrap_or(0);
         let sizes = self.row_shape().map(|shape| shape.into_iter().product());
         element * sizes.unwrap_or(0_usize)
+    }
+
+    /// The shape for `rows` samples, where the value is f32 and its rows lie in it as they are
+    /// stored.
+    pub(super) fn plain_f32(&self, rows: usize) -> Option<Vec<usize>> {
+        let plain = self.dtype() == DataType::Float && self.parts()?.0 == 1;
+        plain.then(|| self.shape(rows))
     }
 
     /// The rows of the first `count` of `rows` samples, one after the other.

@@ -1,6 +1,7 @@
 //! Rows of features, in memory or in files.
 
 use std::{
+    borrow::Cow,
     fs::File,
     io::{Read, Seek, SeekFrom},
     path::PathBuf,
@@ -77,38 +78,37 @@ impl Rows {
     /// # Errors
     /// As [`Rows::read`].
     pub(super) fn loaded(&self, layouts: &[Layout], rows: &[usize]) -> Result<Self> {
-        let values = self.values.iter().enumerate().map(|(at, value)| {
-            let mut bytes = vec![0; value.row_bytes * rows.len()];
-            let mut done = 0;
+        let values = (0..self.values.len()).map(|value| {
+            let mut bytes = Vec::with_capacity(self.values[value].row_bytes * rows.len());
             for run in rows.chunk_by(|one, next| one + 1 == *next) {
-                let end = done + run.len() * value.row_bytes;
-                self.read(at, run[0], &mut bytes[done..end])?;
-                done = end;
+                bytes.extend_from_slice(&self.read(value, run[0], run.len())?);
             }
             Ok(bytes)
         });
         Ok(Self::held(layouts, values.collect::<Result<_>>()?))
     }
 
-    /// Copies the bytes of the rows from `row` on, as many as `out` takes.
+    /// The bytes of `count` rows from `row` on.
     ///
     /// # Errors
     /// [`Error::Io`] when the file cannot be read, or is shorter.
-    pub(super) fn read(&self, value: usize, row: usize, out: &mut [u8]) -> Result<()> {
+    pub(super) fn read(&self, value: usize, row: usize, count: usize) -> Result<Cow<'_, [u8]>> {
         let Value { row_bytes, place } = &self.values[value];
+        let length = count * row_bytes;
         match place {
             Place::Held(bytes) => {
                 let start = row * row_bytes;
-                out.copy_from_slice(&bytes[start..start + out.len()]);
-                Ok(())
+                Ok(Cow::Borrowed(&bytes[start..start + length]))
             }
             Place::File { path, file, offset } => {
+                let mut bytes = vec![0; length];
                 let start = offset + row as u64 * *row_bytes as u64;
                 // A poisoned lock only says that another reader stopped halfway; each read seeks anew.
                 let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
                 let read = file.seek(SeekFrom::Start(start));
-                let read = read.and_then(|_| file.read_exact(out));
-                read.map_err(Error::io(path))
+                let read = read.and_then(|_| file.read_exact(&mut bytes));
+                read.map_err(Error::io(path))?;
+                Ok(Cow::Owned(bytes))
             }
         }
     }

@@ -169,10 +169,20 @@ impl FeatureSet {
             places.resize(size, last);
         }
         let values = self.layouts.iter().enumerate().map(|(value, layout)| {
+            let count = places.len();
             let row = layout.row_bytes();
-            let mut bytes = vec![0; row * places.len()];
-            self.fill(value, row, &places, &mut bytes)?;
-            layout.join(bytes, places.len())
+            if let Some(shape) = layout.plain_f32(count) {
+                // Most features are such: no bytes in between.
+                let mut values = Vec::with_capacity(row / size_of::<f32>() * count);
+                self.each_run(value, &places, |bytes| {
+                    let (chunks, _) = bytes.as_chunks();
+                    values.extend(chunks.iter().copied().map(f32::from_le_bytes));
+                })?;
+                return Tensor::f32(shape, values);
+            }
+            let mut bytes = Vec::with_capacity(row * count);
+            self.each_run(value, &places, |run| bytes.extend_from_slice(run))?;
+            layout.join(bytes, count)
         });
         let labels = self.labels.as_ref();
         Ok(FeatureBatch {
@@ -194,15 +204,12 @@ impl FeatureSet {
         positions.chunks(size).map(|part| self.read(part))
     }
 
-    /// Rows that follow one another in one part are read at once.
-    fn fill(&self, value: usize, row: usize, places: &[Place], out: &mut [u8]) -> Result<()> {
+    /// Gives the bytes of rows to `take`, those that follow one another in one part at once.
+    fn each_run(&self, value: usize, places: &[Place], mut take: impl FnMut(&[u8])) -> Result<()> {
         let follows = |one: &Place, next: &Place| one.part == next.part && one.row + 1 == next.row;
-        let mut at = 0;
         for run in places.chunk_by(follows) {
-            let bytes = run.len() * row;
             let from = &self.parts[run[0].part];
-            from.read(value, run[0].row, &mut out[at..at + bytes])?;
-            at += bytes;
+            take(&from.read(value, run[0].row, run.len())?);
         }
         Ok(())
     }

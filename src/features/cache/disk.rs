@@ -53,7 +53,7 @@ impl Disk {
         on: &mut Listener<'_>,
     ) -> Result<Option<FeatureSet>> {
         let folder = self.root.join(key.as_str());
-        if let Found::Entry(entry) = Entry::find(&folder)
+        if let Found::Entry(entry) = find(&folder, &extraction)
             && entry.has_labels()
             && missing(&entry, extraction.indices).is_empty()
         {
@@ -85,7 +85,7 @@ impl Disk {
         extraction: &Extraction<'_>,
         on: &mut Listener<'_>,
     ) -> Result<Option<Entry>> {
-        let found = match Entry::find(folder) {
+        let found = match find(folder, extraction) {
             Found::Entry(entry) => Some(*entry),
             Found::Nothing => None,
             Found::Broken(why) => {
@@ -182,7 +182,7 @@ impl Disk {
         let row: u64 = layouts.iter().map(|layout| layout.row_bytes() as u64).sum();
         let size = readable_bytes(row.saturating_mul(missing.len() as u64));
         let features = format!("features of {} samples, {size},", missing.len());
-        let why_not = match self.room_for(layouts, missing, folder) {
+        let why_not = match self.room_for(layouts, wanted) {
             Ok(()) => match self.writer(key, wanted, layouts, entry) {
                 Ok(writer) => {
                     on(Event::Note(&format!(
@@ -224,14 +224,22 @@ impl Disk {
     }
 
     /// Whether the file system has room for the missing rows, each of which may begin and end in the
-    /// middle of a block.
-    fn room_for(&self, layouts: &[Layout], missing: &[usize], folder: &Path) -> Result<(), String> {
+    /// middle of a block; never more than all rows of the data set take.
+    fn room_for(&self, layouts: &[Layout], wanted: &Wanted<'_>) -> Result<(), String> {
         /// Usual size of a block.
         const BLOCK: u64 = 4096;
+        let Wanted {
+            extraction,
+            folder,
+            missing,
+        } = wanted;
         let runs = missing.chunk_by(|one, next| one + 1 == *next).count() as u64;
+        let samples = extraction.dataset.len() as u64;
         let rows = |layout: &Layout| {
-            let exact = (layout.row_bytes() as u64).saturating_mul(missing.len() as u64);
-            exact.saturating_add(2 * BLOCK * runs)
+            let row = layout.row_bytes() as u64;
+            let exact = row.saturating_mul(missing.len() as u64);
+            let scattered = exact.saturating_add(2 * BLOCK * runs);
+            scattered.min(row.saturating_mul(samples).saturating_add(2 * BLOCK))
         };
         let needed: u64 = layouts.iter().map(rows).fold(0, u64::saturating_add);
         match self.sizes.free.or_else(|| space::free(folder)) {
@@ -286,6 +294,16 @@ fn say_found(entry: &Entry, count: usize, on: &mut Listener<'_>) -> Result<()> {
         samples: count,
         folder: &entry.folder,
     })
+}
+
+/// What lies in the place of an entry, seen with an extraction's eyes.
+fn find(folder: &Path, extraction: &Extraction<'_>) -> Found {
+    match Entry::find(folder) {
+        Found::Entry(entry) if !entry.manifest.fits(extraction) => {
+            Found::Broken("its manifest describes other features".to_owned())
+        }
+        found => found,
+    }
 }
 
 /// An entry that must be there.

@@ -110,6 +110,19 @@ impl Manifest {
         serde_json::to_string_pretty(self).expect("strings and numbers always serialize")
     }
 
+    /// Whether it describes what an extraction is about to look for.
+    pub(super) fn fits(&self, extraction: &Extraction<'_>) -> bool {
+        let Extraction {
+            graph,
+            head,
+            dataset,
+            ..
+        } = extraction;
+        let names = head.features.iter().map(|&id| graph.name(id));
+        let ours = self.values.iter().map(|value| value.layout.name.as_str());
+        names.eq(ours) && self.samples == dataset.len() && self.labels == dataset.labels().is_some()
+    }
+
     pub(super) fn layouts(&self) -> Vec<Layout> {
         self.values
             .iter()
@@ -139,6 +152,9 @@ impl Value {
 
     /// Whether file name, element type and sizes are such as this program writes.
     fn is_sound(&self, samples: usize) -> bool {
+        if !self.layout.is_sound() {
+            return false;
+        }
         let Some(row) = self.layout.row_shape() else {
             return self.file.is_none();
         };

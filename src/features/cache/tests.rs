@@ -245,6 +245,28 @@ fn broken_entries_are_made_anew_or_mended() {
             note: "impossible values",
         },
         Case {
+            what: "values of another name",
+            make: |folder| edit(folder, "\"name\": \"soft\"", "\"name\": \"hard\""),
+            computed: 4,
+            note: "describes other features",
+        },
+        Case {
+            what: "sizes that name no place",
+            make: |folder| {
+                let path = folder.join(manifest::NAME);
+                let text = fs::read_to_string(&path).unwrap();
+                let mut json: serde_json::Value = serde_json::from_str(&text).unwrap();
+                let value = &mut json["values"][0];
+                value["file"] = serde_json::Value::Null;
+                value["layout"]["kind"] = serde_json::json!({
+                    "sizes": { "values": [1], "samples": [7] }
+                });
+                fs::write(path, json.to_string()).unwrap();
+            },
+            computed: 4,
+            note: "impossible values",
+        },
+        Case {
             what: "no list of what is present",
             make: |folder| fs::remove_file(folder.join("present.npy")).unwrap(),
             computed: 4,
