@@ -93,12 +93,14 @@ def main():
     parser.add_argument("--only", type=int, help="one setting, counted from 0")
     parser.add_argument("--optimizers", default=",".join(OPTIMIZERS))
     parser.add_argument("--tract", action="store_true")
+    parser.add_argument("--epochs", type=int, help="instead of those of the setting")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     print(f"torch {torch.__version__}, {options.threads} threads, {options.rounds} rounds", flush=True)
     for number, (widths, batch, samples, epochs) in enumerate(SETTINGS):
         if options.only not in (None, number):
             continue
+        epochs = options.epochs or epochs
         features, labels = torch.rand(samples, widths[0]) * 2 - 1, torch.arange(samples) % widths[-1]
         print(f"\n{'->'.join(map(str, widths))}, batch {batch}, {samples} samples, {epochs} epochs")
         for name in options.optimizers.split(","):

@@ -61,7 +61,7 @@ pub(super) struct TrainFlags {
     #[arg(long, value_name = "NAME", value_parser = values::optimizer)]
     pub(super) optimizer: Option<values::OptimizerName>,
     /// The largest learning rate; it rises first and then falls along a cosine
-    /// [default: 0.001, 0.01 with sgd]
+    /// [default: 0.005, 0.01 with sgd]
     #[arg(long, value_name = "RATE", allow_negative_numbers = true)]
     pub(super) learning_rate: Option<f64>,
     /// Share of all steps over which the learning rate rises [default: 0.05]

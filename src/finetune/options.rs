@@ -41,7 +41,7 @@ impl Default for TrainOptions {
             epochs: 5,
             batch: 128,
             optimizer: Optimizer::ADAMW,
-            learning_rate: 1e-3,
+            learning_rate: 5e-3,
             warmup: 0.05,
             weight_decay: 0.01,
             label_smoothing: 0.0,
