@@ -13,7 +13,7 @@ use clap::{Args, Parser, Subcommand};
 use onnx_prune::{
     data::{Channels, Interpolation, Layout, Resize, Size},
     engine::{EngineChoice, ProviderChoice},
-    pipeline::{Granularity, Metric, ScoreWith, Trunk},
+    pipeline::{Align, Granularity, Metric, ScoreWith, Trunk},
     prune::{Budget, Scope},
     repair::Repair,
     sensitivity::{Criterion, Norm, Of, Scale},
@@ -202,6 +202,10 @@ pub(super) struct TrunkFlags {
     /// original) [default: neuron]
     #[arg(long, value_name = "UNIT", value_parser = values::own::<Granularity>)]
     pub(super) granularity: Option<Granularity>,
+    /// Round the number of neurons, or channels, that stay up to a multiple of 1, 8 or 16, or of what
+    /// is measured to be fastest: auto [default: 1]
+    #[arg(long, value_name = "N", value_parser = values::own::<Align>, allow_negative_numbers = true)]
+    pub(super) align: Option<Align>,
     /// Channels of the trunk that only dropped neurons read: exact (they go where the result stays
     /// the same) or none (they stay) [default: exact]
     #[arg(long, value_name = "HOW", value_parser = values::own::<Trunk>)]

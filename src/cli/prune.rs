@@ -52,6 +52,7 @@ fn options_of(args: &PruneArgs) -> Result<PruneOptions> {
         });
     }
     options.granularity = args.trunk.granularity.unwrap_or_default();
+    options.align = args.trunk.align.unwrap_or(options.align);
     options.trunk = args.trunk.trunk.unwrap_or_default();
     options.transfer = args.transfer.to_options();
     options.training = args.train.if_any(options.source.seed, args.distill)?;

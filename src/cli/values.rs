@@ -107,9 +107,8 @@ pub(super) fn budget(text: &str) -> Result<Budget, String> {
         }
     }
     Ok(Budget {
-        default: default.unwrap_or(Keep::Share(1.0)),
         layers,
-        scope: Scope::Local,
+        ..Budget::uniform(default.unwrap_or(Keep::Share(1.0)))
     })
 }
 

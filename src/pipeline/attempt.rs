@@ -7,6 +7,7 @@ use prost::Message;
 use serde::Serialize;
 
 use super::{
+    align::{self, AlignReport},
     draft::{Draft, Workshop},
     figures::{self, Reference},
     level,
@@ -21,7 +22,7 @@ use super::{
 use crate::{
     error::{Error, Result},
     head::Head,
-    prune::trunk,
+    prune::{Budget, Keep, Plan, trunk},
     sensitivity::Scored,
 };
 
@@ -47,6 +48,9 @@ pub(super) struct Attempt {
     pub(super) search: Option<SearchReport>,
     /// What stayed or went as one: never [`Granularity::Auto`].
     pub(super) granularity: Granularity,
+    pub(super) align: AlignReport,
+    /// The plan without rounding.
+    pub(super) requested: Plan,
 }
 
 /// Makes the draft that the options ask for.
@@ -133,17 +137,27 @@ fn one(
     watch: &dyn Watch,
 ) -> Result<Attempt> {
     let workshop = Workshop::new(setup, &head, material, options)?;
+    let align = align::settle(&workshop, options, &scored.scores, watch)?;
+    let mut budget = Budget {
+        align: align.used,
+        ..options.budget.clone()
+    };
     let (draft, search) = match &options.limit {
         None => {
-            let plan = prune::plan(&options.budget, &workshop.groups(), &scored.scores)?;
+            let plan = prune::plan(&budget, &workshop.groups(), &scored.scores)?;
             (workshop.draft(&plan, watch)?, None)
         }
         Some(limit) => {
-            let found = level::find(&workshop, limit, options, &scored, material, watch)?;
+            let found = level::find(&workshop, limit, &budget, &scored, material, watch)?;
+            budget.default = Keep::Share(found.report.keep);
             (found.draft, Some(found.report))
         }
     };
+    budget.align = 1;
+    let requested = budget.select(&scored.scores)?;
     Ok(Attempt {
+        align,
+        requested,
         head,
         scored,
         draft,

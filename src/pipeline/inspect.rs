@@ -244,6 +244,7 @@ fn layers(setup: &Setup<'_>, head: &Head, gain: &Gain) -> Vec<InspectedLayer> {
             layer: LayerReport {
                 name: layer.name.clone(),
                 width: layer.width(),
+                requested: kept,
                 kept,
                 recognised: layer.recognised.clone(),
             },

@@ -6,7 +6,7 @@ use super::{
     draft::{Draft, Workshop},
     figures::{self, Reference},
     material::Material,
-    prune::{self, PruneOptions},
+    prune,
     search::{LEVELS, Limit, SearchReport, Tried, first_that_fits},
     watch::Watch,
 };
@@ -29,7 +29,8 @@ pub(super) struct Found {
 struct Search<'s> {
     workshop: &'s Workshop<'s>,
     limit: &'s Limit,
-    scope: crate::prune::Scope,
+    /// Scope and alignment of every level.
+    budget: &'s Budget,
     scored: &'s Scored,
     /// What drops are measured on and against.
     checked: Option<(&'s Material, Reference)>,
@@ -46,7 +47,7 @@ struct Search<'s> {
 pub(super) fn find(
     workshop: &Workshop<'_>,
     limit: &Limit,
-    options: &PruneOptions,
+    budget: &Budget,
     scored: &Scored,
     material: Option<&Material>,
     watch: &dyn Watch,
@@ -62,7 +63,7 @@ pub(super) fn find(
     let mut search = Search {
         workshop,
         limit,
-        scope: options.budget.scope,
+        budget,
         scored,
         checked,
         levels: Vec::new(),
@@ -139,7 +140,8 @@ impl Search<'_> {
 
     fn budget(&self, keep: f64) -> Budget {
         Budget {
-            scope: self.scope,
+            scope: self.budget.scope,
+            align: self.budget.align,
             ..Budget::uniform(Keep::Share(keep))
         }
     }

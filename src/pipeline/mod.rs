@@ -6,6 +6,7 @@
 //!
 //! A proof that fails is a result (`passed` is false, and there is no output file), not an error.
 
+mod align;
 mod attempt;
 mod bench;
 mod draft;
@@ -32,6 +33,7 @@ mod verify;
 mod watch;
 mod weights;
 
+pub use align::{Align, AlignReport, TriedAlign};
 pub use attempt::Granularity;
 pub use bench::{
     BenchOptions, BenchReport, Measured, Measurement, PeakMemoryOptions, PeakMemoryReport, bench,

@@ -70,6 +70,8 @@ pub struct LayerReport {
     pub name: String,
     /// Neurons before.
     pub width: usize,
+    /// Neurons that were to stay, before their number was rounded.
+    pub requested: usize,
     /// Neurons after.
     pub kept: usize,
     /// What made it a layer.

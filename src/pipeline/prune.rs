@@ -10,6 +10,7 @@ use std::{
 use serde::Serialize;
 
 use super::{
+    align::{Align, AlignReport},
     attempt::{self, Attempt, Granularity},
     draft::{Draft, Trunk, TrunkReport, Workshop},
     figures::{self, Worth},
@@ -68,6 +69,8 @@ pub struct PruneOptions {
     pub training: Option<Training>,
     /// What stays or goes as one.
     pub granularity: Granularity,
+    /// How the numbers of kept neurons or channels are rounded.
+    pub align: Align,
     /// What becomes of channels of the trunk that only dropped neurons read.
     pub trunk: Trunk,
     /// Whether the model gets a last layer for other classes first.
@@ -93,6 +96,7 @@ impl PruneOptions {
             repair: None,
             training: None,
             granularity: Granularity::default(),
+            align: Align::To(1),
             trunk: Trunk::Exact,
             transfer: None,
             baselines: false,
@@ -132,6 +136,13 @@ impl PruneOptions {
             name,
             what: format!("{what}; give some with --data"),
         };
+        if self.align == Align::Auto && self.limit.is_some() {
+            return Err(Error::Argument {
+                name: "--align",
+                what: "auto times one --keep, and cannot be used where a level is searched for"
+                    .to_owned(),
+            });
+        }
         if self.has_data() {
             return Ok(());
         }
@@ -181,6 +192,8 @@ pub struct PruneReport {
     pub layers: Vec<LayerReport>,
     /// What stayed or went as one.
     pub granularity: Granularity,
+    /// How the numbers of those were rounded.
+    pub align: AlignReport,
     /// The kept neurons.
     pub keep: Plan,
     /// Layers that stay whole or keep their producers, and why.
@@ -275,6 +288,8 @@ pub fn prune(options: &PruneOptions, watch: &dyn Watch) -> Result<PruneReport> {
         draft,
         mut search,
         granularity,
+        align,
+        requested,
     } = attempt::attempt(
         &setup,
         head,
@@ -341,8 +356,9 @@ pub fn prune(options: &PruneOptions, watch: &dyn Watch) -> Result<PruneReport> {
         score: scored.report,
         seed: options.source.seed,
         head: HeadReport::new(&setup, &head),
-        layers: layers(&head, &plan),
+        layers: layers(&head, &plan, &requested),
         granularity,
+        align,
         keep: plan,
         notes: head.notes,
         transfer,
@@ -491,12 +507,14 @@ fn counts(head: &Head, plan: &Plan) -> BTreeMap<String, Keep> {
     counts.collect()
 }
 
-fn layers(head: &Head, plan: &Plan) -> Vec<LayerReport> {
-    let layers = head.layers.iter().zip(&plan.layers);
+fn layers(head: &Head, plan: &Plan, requested: &Plan) -> Vec<LayerReport> {
+    let plans = plan.layers.iter().zip(&requested.layers);
+    let layers = head.layers.iter().zip(plans);
     layers
-        .map(|(layer, kept)| LayerReport {
+        .map(|(layer, (kept, requested))| LayerReport {
             name: layer.name.clone(),
             width: layer.width(),
+            requested: requested.keep.len(),
             kept: kept.keep.len(),
             recognised: layer.recognised.clone(),
         })

@@ -83,6 +83,18 @@ pub struct Budget {
     pub layers: BTreeMap<String, Keep>,
     /// Whether neurons compete within their layer or over all layers.
     pub scope: Scope,
+    /// Numbers of units are rounded up to a multiple of this, where the layer has as many: kernels
+    /// are made for round widths.
+    #[serde(default = "unaligned", skip_serializing_if = "is_unaligned")]
+    pub align: usize,
+}
+
+fn unaligned() -> usize {
+    1
+}
+
+fn is_unaligned(align: &usize) -> bool {
+    *align == unaligned()
 }
 
 /// Among which neurons a selection ranks.
@@ -121,6 +133,7 @@ impl Budget {
             default: keep,
             layers: BTreeMap::new(),
             scope: Scope::Local,
+            align: unaligned(),
         }
     }
 
@@ -144,7 +157,7 @@ impl Budget {
                 .map(|(layer, count)| LayerPlan {
                     name: layer.name.clone(),
                     width: layer.width(),
-                    keep: first(layer, count),
+                    keep: first(layer, count.next_multiple_of(self.align.max(1))),
                 })
                 .collect(),
         })
@@ -370,6 +383,22 @@ mod tests {
         );
         let plan = Budget::uniform(Keep::Count(2)).select(&scores).unwrap();
         assert_eq!(plan.layers[0].keep, [0, 1, 3, 4]);
+    }
+
+    #[test]
+    fn counts_are_rounded_up_to_the_alignment_but_not_beyond_the_layer() {
+        let values: Vec<f64> = (0..20).map(f64::from).collect();
+        let scores = Scores {
+            layers: vec![LayerScores::new("features", values)],
+        };
+        for (keep, align, expected) in [(3, 1, 3), (3, 8, 8), (8, 8, 8), (9, 8, 16), (17, 16, 20)] {
+            let budget = Budget {
+                align,
+                ..Budget::uniform(Keep::Count(keep))
+            };
+            let plan = budget.select(&scores).unwrap();
+            assert_eq!(plan.layers[0].keep.len(), expected, "{keep} to {align}");
+        }
     }
 
     #[test]

@@ -7,7 +7,8 @@ use super::{
 };
 use crate::{
     eval::{Check, Scope, Verification},
-    pipeline::{Figures, PruneReport, SearchReport, TransferReport},
+    pipeline::{Figures, PruneReport, SearchReport, TransferReport, TrunkReport},
+    prune::trunk::Stop,
     repair::Certificate,
 };
 
@@ -16,6 +17,7 @@ pub fn pruned(report: &PruneReport) -> String {
     let mut blocks = vec![sizes(report)];
     blocks.extend(report.transfer.as_ref().map(new_layer));
     blocks.extend(worth(report));
+    blocks.extend(report.trunk.as_ref().and_then(trunk));
     blocks.extend(repair(report));
     blocks.extend(report.training.as_ref().map(epochs));
     blocks.extend(report.search.as_ref().map(search));
@@ -37,8 +39,12 @@ fn sizes(report: &PruneReport) -> String {
         ]
     };
     let neurons = report.layers.iter().map(|layer| {
+        let asked = match layer.requested == layer.kept {
+            true => String::new(),
+            false => format!(" ({} asked for)", count(layer.requested)),
+        };
         vec![
-            format!("neurons of {}", layer.name),
+            format!("neurons of {}{asked}", layer.name),
             count(layer.width),
             count(layer.kept),
             share(as_u64(layer.kept), as_u64(layer.width)),
@@ -51,6 +57,25 @@ fn sizes(report: &PruneReport) -> String {
         rows.push(row("bytes", input.bytes, output.bytes));
     }
     table::numbers(&["", "before", "after", ""], rows)
+}
+
+/// What left the trunk, and what is in the way of more.
+fn trunk(report: &TrunkReport) -> Option<String> {
+    let mut lines = Vec::new();
+    if !report.removed.is_empty() {
+        let bytes: usize = report.removed.iter().map(|removal| removal.bytes).sum();
+        lines.push(format!(
+            "trunk: {} weights lost channels, {} bytes",
+            count(report.removed.len()),
+            count(bytes)
+        ));
+    }
+    let stops = report.stops.iter();
+    lines.extend(stops.map(|stop| {
+        let Stop { value, why } = stop;
+        format!("trunk: {value:?} keeps its width and is selected from, because {why}")
+    }));
+    (!lines.is_empty()).then(|| lines.join("\n"))
 }
 
 fn ending(report: &PruneReport) -> String {
@@ -275,8 +300,8 @@ mod tests {
         eval::{Comparison, Skipped},
         head::Ending,
         pipeline::{
-            Baseline, DataReport, FileReport, Granularity, HeadReport, LayerReport, Limit, Metric,
-            RepairReport, Tried, Worth,
+            AlignReport, Baseline, DataReport, FileReport, Granularity, HeadReport, LayerReport,
+            Limit, Metric, RepairReport, Tried, Worth,
         },
         prune::Plan,
         repair::{Form, LayerRepair, Repair},
@@ -359,10 +384,15 @@ mod tests {
             layers: vec![LayerReport {
                 name: "features".to_owned(),
                 width: 3136,
+                requested: 941,
                 kept: 941,
                 recognised: "Flatten".to_owned(),
             }],
             granularity: Granularity::Neuron,
+            align: AlignReport {
+                used: 1,
+                tried: Vec::new(),
+            },
             keep: Plan { layers: vec![] },
             notes: vec![],
             verification: Some(Verification {

@@ -126,8 +126,8 @@ pub(crate) fn repository(path: &str) -> String {
     root.join(path).to_str().unwrap().to_owned()
 }
 
-/// A folder with a small classifier, `in.onnx`, and samples for it: `data.npy`, and with labels of
-/// four classes `images.idx`.
+/// A folder with a small classifier, `in.onnx`, one with a convolution, `maps.onnx`, and samples for
+/// both: `data.npy`, and with labels of four classes `images.idx`.
 pub(crate) struct Bench {
     folder: TempDir,
 }
@@ -138,6 +138,7 @@ impl Bench {
             folder: TempDir::new().unwrap(),
         };
         fs::write(bench.path("in.onnx"), classifier().encode_to_vec()).unwrap();
+        fs::write(bench.path("maps.onnx"), on_maps().encode_to_vec()).unwrap();
         let pixels: Vec<u8> = (0..SAMPLES * 16).map(|i| (i * 37 % 251) as u8).collect();
         fs::write(bench.path("data.npy"), npy(&[SAMPLES, 4, 4], &pixels)).unwrap();
         let labels: Vec<u8> = (0..SAMPLES).map(|i| (i % 4) as u8).collect();
@@ -206,6 +207,20 @@ pub(crate) fn classifier() -> ModelProto {
         weight("b2", &[3]),
     ];
     ModelProto::new(graph, 17)
+}
+
+/// `images [N, 1, 4, 4]`, 4 channels of 16 positions, 64 features, 3 classes.
+fn on_maps() -> ModelProto {
+    let mut model = classifier();
+    let graph = model.graph.as_mut().unwrap();
+    graph.node = vec![
+        NodeProto::new("Conv", &["images", "w0"], &["c"]).with_name("conv"),
+        NodeProto::new("Relu", &["c"], &["r"]).with_name("relu"),
+        NodeProto::new("Flatten", &["r"], &["flat"]).with_name("flatten"),
+        NodeProto::new("Gemm", &["flat", "w1"], &["logits"]).with_name("fc"),
+    ];
+    graph.initializer = vec![weight("w0", &[4, 1, 1, 1]), weight("w1", &[64, 3])];
+    model
 }
 
 /// Distinct numbers of both signs.
