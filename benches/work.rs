@@ -64,6 +64,8 @@ fn sensitivities(criterion: &mut Criterion) {
             shapes: &shapes,
             head: &head,
             options: &options,
+            real_samples: false,
+            on_ranked: &|_, _| Ok(()),
         };
         let batch = FeatureBatch {
             values: vec![Tensor::f32([SAMPLES, 3136], numbers(SAMPLES * 3136)).unwrap()],

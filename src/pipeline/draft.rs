@@ -34,7 +34,7 @@ pub(super) struct Workshop<'w> {
     pub(super) repair: Repair,
     pub(super) training: Option<&'w Training>,
     pub(super) trunk: Trunk,
-    /// The original head, features to logits.
+    /// The original head, features to logits; empty without material.
     pub(super) original: ModelProto,
 }
 
@@ -47,7 +47,7 @@ pub(super) struct Draft {
     shrunk: Option<Shrunk>,
     /// Weights that are not what the cut left: initializers by name.
     pub(super) weights: BTreeMap<String, TensorProto>,
-    /// The head alone after each stage, the last one as in `model`.
+    /// The head alone after each stage, empty without material; the last one as in `model`.
     heads: Vec<(Stage, ModelProto)>,
     pub(super) repair: Vec<LayerRepair>,
     pub(super) training: Option<TrainingReport>,
@@ -107,12 +107,14 @@ impl<'w> Workshop<'w> {
         material: Option<&'w Material>,
         options: &'w PruneOptions,
     ) -> Result<Self> {
-        let original = graph::extract(
-            &setup.graph,
-            &setup.shapes,
-            &head.features,
-            &[head.scores.logits],
-        )?;
+        // Without samples nothing runs a head alone, and the types at its border may be unknown.
+        let original = match material {
+            None => ModelProto::default(),
+            Some(_) => {
+                let logits = [head.scores.logits];
+                graph::extract(&setup.graph, &setup.shapes, &head.features, &logits)?
+            }
+        };
         Ok(Self {
             setup,
             head,
@@ -133,7 +135,10 @@ impl<'w> Workshop<'w> {
         let setup = self.setup;
         watch.stage("rewriting", None);
         let model = rewrite::pruned(&setup.graph, &setup.shapes, &self.groups(), plan)?;
-        let head = self.head_of(&model)?;
+        let head = match self.material {
+            None => ModelProto::default(),
+            Some(_) => self.head_of(&model)?,
+        };
         let mut draft = Draft {
             plan: plan.clone(),
             model,

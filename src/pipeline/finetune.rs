@@ -145,6 +145,7 @@ pub fn finetune(options: &FinetuneOptions, watch: &dyn Watch) -> Result<Finetune
     };
     let trained = training::trained(request, &options.training, watch)?;
     finetune::apply(&mut changed, &trained.weights)?;
+    metadata::add_weights(&mut changed, trained.weights.keys());
     let passed = !matches!(trained.stopped, Stopped::NotFinite { .. } if trained.best == 0);
     let (accuracy, agreement) = measure(&setup, &head, &changed, watch)?;
     let mut training =

@@ -107,6 +107,19 @@ pub(super) fn write_transfer(model: &mut ModelProto, transfer: &TransferReport) 
     }
 }
 
+/// Adds to the list of weights that are not the original's, in a model that was cut: a proof that is
+/// repeated takes them as they are.
+pub(super) fn add_weights<'n>(model: &mut ModelProto, names: impl Iterator<Item = &'n String>) {
+    if model.metadata(KEEP).is_none() {
+        return;
+    }
+    let known = model.metadata(WEIGHTS).unwrap_or("[]");
+    let mut all: BTreeSet<String> = serde_json::from_str(known).unwrap_or_default();
+    all.extend(names.cloned());
+    let text = json(&all);
+    model.set_metadata(WEIGHTS, text);
+}
+
 fn json(value: &impl serde::Serialize) -> String {
     serde_json::to_string(value).unwrap_or_else(|error| error.to_string())
 }

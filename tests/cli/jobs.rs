@@ -103,7 +103,7 @@ fn the_output_says_how_it_was_made_and_what_was_not_cut_stays() {
     let bench = Bench::new();
     run(
         Engines::Tract,
-        &bench.arguments("@in.onnx @out.onnx --keep 0.5 --data @data.npy"),
+        &bench.arguments("@in.onnx @out.onnx --keep 0.5 --data @data.npy --repair none"),
     )
     .assert_done("prune");
     let load = |name: &str| {
@@ -139,6 +139,16 @@ fn the_output_says_how_it_was_made_and_what_was_not_cut_stays() {
             .cloned()
     };
     assert_eq!(bias(&before), bias(&after));
+    // The least squares of a default run change what is left, and say so.
+    run(
+        Engines::Tract,
+        &bench.arguments("@in.onnx @repaired.onnx --keep 0.5 --data @data.npy"),
+    )
+    .assert_done("repair");
+    let repaired = load("repaired.onnx");
+    let changed = repaired.metadata("onnx_prune.weights").unwrap();
+    assert!(changed.contains("b2"), "{changed}");
+    assert_ne!(bias(&before), bias(repaired.graph.as_ref().unwrap()));
 }
 
 #[test]

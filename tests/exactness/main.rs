@@ -9,4 +9,5 @@
 
 mod heads;
 mod nets;
+mod random_trunk;
 mod trunk;

@@ -1,4 +1,4 @@
-//! Channels out of the trunk: topologies by name, and random small CNNs with random plans.
+//! Channels out of the trunk: topologies by name.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,6 @@ use onnx_prune::{
     onnx::{ModelProto, NodeProto},
     prune::{Group, rewrite, trunk},
 };
-use proptest::{collection, prelude::*};
 
 use crate::{
     heads::plan,
@@ -35,7 +34,14 @@ struct Case {
 
 impl Builder {
     /// A convolution with padding, so that maps keep their size.
-    fn same(&mut self, x: &str, from: usize, to: usize, kernel: usize, groups: usize) -> String {
+    pub(crate) fn same(
+        &mut self,
+        x: &str,
+        from: usize,
+        to: usize,
+        kernel: usize,
+        groups: usize,
+    ) -> String {
         let w = self.weight(&[to, from / groups, kernel, kernel]);
         let b = self.weight(&[to]);
         let pad = (kernel / 2) as i64;
@@ -45,7 +51,7 @@ impl Builder {
         })
     }
 
-    fn batch_norm(&mut self, x: &str, width: usize) -> String {
+    pub(crate) fn batch_norm(&mut self, x: &str, width: usize) -> String {
         let (scale, shift, mean) = (
             self.weight(&[width]),
             self.weight(&[width]),
@@ -66,19 +72,19 @@ impl Builder {
         self.node("BatchNormalization", &[x, &scale, &shift, &mean, &wide])
     }
 
-    fn join(&mut self, parts: &[&str]) -> String {
+    pub(crate) fn join(&mut self, parts: &[&str]) -> String {
         self.node_with("Concat", parts, |node| node.with_int("axis", 1))
     }
 
     /// Global average pooling, Flatten and a dense layer of four classes.
-    fn pooled(&mut self, x: &str, width: usize) -> String {
+    pub(crate) fn pooled(&mut self, x: &str, width: usize) -> String {
         let h = self.node("GlobalAveragePool", &[x]);
         let h = self.node("Flatten", &[&h]);
         self.dense(&h, width, 4)
     }
 }
 
-const MAPS: &[usize] = &[3, 4, 4];
+pub(crate) const MAPS: &[usize] = &[3, 4, 4];
 
 fn cases() -> Vec<Case> {
     let case = |name, build, after, selections, why| Case {
@@ -388,14 +394,14 @@ fn cases() -> Vec<Case> {
 }
 
 /// What came of a model.
-struct Found {
-    after: Vec<Vec<usize>>,
-    selections: usize,
-    whys: Vec<String>,
+pub(crate) struct Found {
+    pub(crate) after: Vec<Vec<usize>>,
+    pub(crate) selections: usize,
+    pub(crate) whys: Vec<String>,
 }
 
 /// Cuts the head by `drops`, of layer and channel, then the trunk; the two must agree.
-fn check(
+pub(crate) fn check(
     model: &ModelProto,
     sample: &[usize],
     drops: impl Fn(usize, usize) -> bool,
@@ -492,130 +498,4 @@ fn a_graph_output_inside_keeps_its_width() {
     assert!(found.after.is_empty());
     assert_eq!(found.selections, 1);
     assert_eq!(found.whys, ["it is an output of the model"]);
-}
-
-/// One step of a random trunk.
-#[derive(Clone, Copy, Debug)]
-enum Step {
-    Conv(usize),
-    Depthwise,
-    Grouped,
-    BatchNorm,
-    Relu,
-    Residual,
-    Projection,
-    Dense(usize),
-    Gate,
-    Halves,
-    Pad,
-}
-
-fn step() -> impl Strategy<Value = Step> {
-    prop_oneof![
-        (1_usize..5).prop_map(|half| Step::Conv(2 * half)),
-        Just(Step::Depthwise),
-        Just(Step::Grouped),
-        Just(Step::BatchNorm),
-        Just(Step::Relu),
-        Just(Step::Residual),
-        Just(Step::Projection),
-        (1_usize..3).prop_map(|half| Step::Dense(2 * half)),
-        Just(Step::Gate),
-        Just(Step::Halves),
-        Just(Step::Pad),
-    ]
-}
-
-/// How a random trunk goes over into its head.
-#[derive(Clone, Copy, Debug)]
-enum End {
-    Pooled,
-    Flat,
-    FlatChannelsLast,
-}
-
-fn random_cnn(steps: &[Step], end: End) -> ModelProto {
-    let mut b = Builder::new(MAPS);
-    let mut h = b.same("x", 3, 6, 3, 1);
-    let mut width = 6;
-    for step in steps {
-        h = match *step {
-            Step::Conv(to) => {
-                let made = b.same(&h, width, to, 3, 1);
-                width = to;
-                made
-            }
-            Step::Depthwise => b.same(&h, width, width, 3, width),
-            Step::Grouped => b.same(&h, width, width, 1, 2),
-            Step::BatchNorm => b.batch_norm(&h, width),
-            Step::Relu => b.node("Relu", &[&h]),
-            Step::Residual => {
-                let f = b.same(&h, width, width, 1, 1);
-                b.node("Add", &[&f, &h])
-            }
-            Step::Projection => {
-                let (p, f) = (b.same(&h, width, 8, 1, 1), b.same(&h, width, 8, 3, 1));
-                width = 8;
-                b.node("Sum", &[&p, &f])
-            }
-            Step::Dense(growth) => {
-                let f = b.same(&h, width, growth, 3, 1);
-                width += growth;
-                b.join(&[&h, &f])
-            }
-            Step::Gate => {
-                let g = b.node("GlobalAveragePool", &[&h]);
-                let g = b.same(&g, width, 2, 1, 1);
-                let g = b.same(&g, 2, width, 1, 1);
-                let g = b.node("Sigmoid", &[&g]);
-                b.node("Mul", &[&g, &h])
-            }
-            Step::Halves => {
-                let wide = b.same(&h, width, 2 * width, 1, 1);
-                let (one, two) = (b.fresh("half"), b.fresh("half"));
-                let node = NodeProto::new("Split", &[&wide], &[&one, &two]);
-                let node = node.with_name(&one).with_int("axis", 1);
-                b.graph.node.push(node.with_int("num_outputs", 2));
-                b.node("Mul", &[&one, &two])
-            }
-            Step::Pad => {
-                let pads = b.ints(&[0, 0, 0, 0, 0, 0, 1, 1]);
-                let h = b.node("Pad", &[&h, &pads]);
-                b.node_with("AveragePool", &[&h], |node| {
-                    node.with_ints("kernel_shape", &[2, 2])
-                })
-            }
-        };
-        // Products of products would leave the range in which sums can be compared.
-        h = b.node("Tanh", &[&h]);
-    }
-    let output = match end {
-        End::Pooled => b.pooled(&h, width),
-        End::Flat => {
-            let shape = b.ints(&[0, -1]);
-            let h = b.node("Reshape", &[&h, &shape]);
-            b.dense(&h, width * 16, 4)
-        }
-        End::FlatChannelsLast => {
-            let h = b.node_with("Transpose", &[&h], |n| n.with_ints("perm", &[0, 2, 3, 1]));
-            let h = b.node("Flatten", &[&h]);
-            b.dense(&h, width * 16, 4)
-        }
-    };
-    b.finish(&output, 4)
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
-
-    #[test]
-    fn random_cnns_shrink_exactly(
-        steps in collection::vec(step(), 0..6),
-        end in prop_oneof![Just(End::Pooled), Just(End::Flat), Just(End::FlatChannelsLast)],
-        drops in collection::vec(any::<bool>(), 13),
-    ) {
-        let model = random_cnn(&steps, end);
-        let found = check(&model, MAPS, |_, channel| drops[channel % drops.len()]);
-        prop_assert!(found.is_ok(), "{steps:?} {end:?}: {}", found.err().unwrap_or_default());
-    }
 }

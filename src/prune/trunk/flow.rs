@@ -15,12 +15,15 @@ pub(super) type Stop = String;
 /// What a rule says where neither the file nor a run shows the axes it needs.
 pub(super) const UNKNOWN_SHAPE: &str = "has values of unknown shape";
 
+/// For an axis of a value, the channel that each of its positions is of, where one was found.
+type Traces = BTreeMap<(ValueId, usize), Option<Arc<[usize]>>>;
+
 /// The graph, what is known of its values, and which layers make which axes.
 pub(super) struct Trunk<'a> {
     pub(super) graph: &'a Graph<'a>,
     pub(super) shapes: &'a Shapes,
     /// By value and axis: the channel of the producing layer at each position.
-    pub(super) traces: RefCell<BTreeMap<(ValueId, usize), Option<Arc<[usize]>>>>,
+    pub(super) traces: RefCell<Traces>,
     /// Nesting of the traces under way.
     pub(super) depth: RefCell<usize>,
 }

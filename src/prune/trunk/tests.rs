@@ -279,7 +279,7 @@ fn maps() -> Vec<Case> {
         case(op, vec![node], Passes)
     };
     let reduce = |op: &'static str| {
-        let nodes = vec![node("Exp", &["h"], "e"), node(op, &["e", "last_two"], "z")];
+        let nodes = [node("Exp", &["h"], "e"), node(op, &["e", "last_two"], "z")];
         case(
             op,
             vec![nodes[0].clone(), nodes[1].clone().with_int("keepdims", 0)],

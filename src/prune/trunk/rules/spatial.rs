@@ -89,7 +89,7 @@ fn upsample(ask: &Ask<'_>) -> Result<Flow, Stop> {
 fn scale_of_one(scales: Option<Tensor>, place: usize) -> Result<(), Stop> {
     let scales = scales.ok_or("has scales that are computed")?;
     match scales.to_f32().get(place) {
-        Some(&scale) if scale == 1.0 => Ok(()),
+        Some(&1.0) => Ok(()),
         _ => Err("resizes the channels".to_owned()),
     }
 }
