@@ -23,8 +23,9 @@
 //! 6. [`features`] runs the trunk, everything before the head, once over the samples.
 //! 7. [`grad`] writes the graph of the derivatives, and [`sensitivity`] runs it and adds up scores.
 //! 8. [`prune`] turns scores into a plan, the plan into a smaller graph, and a masked original.
-//! 9. [`eval`] proves masked original and smaller graph equal, in every engine there is.
-//! 10. [`onnx`] moves the new file into place; [`report`] says what was done.
+//! 9. [`repair`] and [`finetune`] give back what the cut took, on the features that are there.
+//! 10. [`eval`] proves masked original and smaller graph equal, in every engine there is; [`onnx`]
+//!     moves the new file into place; [`report`] says what was done.
 //!
 //! [`pipeline`] is these ten lines as functions; the program `onnx-prune` only puts flags in front
 //! and text behind. A module names only modules of lower rows; `tests/layers.rs` enforces it:
