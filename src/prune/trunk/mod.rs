@@ -1,9 +1,9 @@
 //! Channels out of the trunk: a selection that a cut has left behind moves back to the weights
 //! that make what it drops.
 //!
-//! From the outputs of the model back, [`need`] collects which channels of each value anybody
+//! From the outputs of the model back, `need` collects which channels of each value anybody
 //! reads; a selection (Gather, Slice, Split) is where a value is needed only in part. From the
-//! inputs forward, [`shrink`] then takes the others out: a convolution makes only what is needed,
+//! inputs forward, `shrink` then takes the others out: a convolution makes only what is needed,
 //! what is between passes on what it gets, and where a value keeps more than a reader wants, a
 //! selection stays, and a [`Stop`] says why.
 //!
