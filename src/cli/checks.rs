@@ -119,8 +119,9 @@ impl PreprocessFlags {
 }
 
 impl ScoreFlags {
-    /// Each criterion looks at some of the flags only.
-    pub(super) fn check(&self, samples: &SampleFlags) -> Result<()> {
+    /// Each criterion looks at some of the flags only; `solves` where samples serve something else,
+    /// too.
+    pub(super) fn check(&self, samples: &SampleFlags, solves: bool) -> Result<()> {
         let criterion = self.criterion.unwrap_or_default();
         let norm_used = match self.over_classes {
             Some(_) => criterion.uses_sample_norm(),
@@ -138,7 +139,7 @@ impl ScoreFlags {
             (
                 "--samples",
                 samples.samples.is_some(),
-                criterion.needs_samples(),
+                criterion.needs_samples() || solves,
             ),
         ];
         match flags.into_iter().find(|(_, given, used)| *given && !used) {

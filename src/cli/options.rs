@@ -15,9 +15,10 @@ use super::args::{
 };
 
 impl ScoreFlags {
-    /// All but `--of`, whose default depends on the data.
-    pub(super) fn to_options(&self, samples: &SampleFlags) -> Result<ScoreOptions> {
-        self.check(samples)?;
+    /// All but `--of`, whose default depends on the data; `solves` where samples serve something
+    /// besides scores.
+    pub(super) fn to_options(&self, samples: &SampleFlags, solves: bool) -> Result<ScoreOptions> {
+        self.check(samples, solves)?;
         let default = ScoreOptions::default();
         Ok(ScoreOptions {
             criterion: self.criterion.unwrap_or(default.criterion),

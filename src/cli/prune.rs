@@ -3,6 +3,7 @@
 use onnx_prune::{
     Result,
     pipeline::{self, Limit, PruneOptions, Verify},
+    repair::Repair,
     report,
 };
 
@@ -30,7 +31,9 @@ fn options_of(args: &PruneArgs) -> Result<PruneOptions> {
     options.source = options::source(&args.data, &args.samples, &args.engine)?;
     checks::test(args.test.as_deref(), &args.data)?;
     options.source.test = args.test.clone();
-    options.score = args.score.to_options(&args.samples)?;
+    let repairs = args.data.data.is_some() && args.repair.repair != Some(Repair::None);
+    let solves = repairs || args.train.epochs.is_some() || args.transfer.classes.is_some();
+    options.score = args.score.to_options(&args.samples, solves)?;
     options.of = args.score.of;
     options.verify = match (args.no_verify, args.require_both) {
         (true, _) => Verify::Skip,

@@ -18,7 +18,7 @@ pub(super) fn run(args: &ScoreArgs, global: &Global) -> Result<Outcome> {
     let options = ScoreRunOptions {
         input: args.input.clone(),
         source: options::source(&args.data, &args.samples, &args.engine)?,
-        score: args.score.to_options(&args.samples)?,
+        score: args.score.to_options(&args.samples, false)?,
         of: args.score.of,
     };
     let file = args.output.as_deref();

@@ -54,6 +54,8 @@ fn cases() -> Vec<Case> {
         case("", "--scope", "--scope global --keep 0.25", Seen(|_, run| kept(run) != [4, 2])),
         case("", "--scope", "--scope local --keep 0.25", Seen(|_, run| kept(run) == [4, 2])),
         case("", "--scope", "--scope both", Error("expected local or global")),
+        case("", "--samples", "--data @data.npy --samples 8 --criterion weight", Json("/certificate/samples", json!(8))),
+        case("", "--samples", "--data @data.npy --samples 8 --criterion weight --repair none", Error("--samples: has no effect")),
         case("", "--repair", "--data @data.npy --repair mean", Json("/repair/how", json!("mean"))),
         case("", "--repair", "--data @data.npy", Json("/repair/how", json!("least-squares"))),
         case("", "--repair", "--keep 0.5", Json("/repair/how", json!("none"))),
