@@ -37,7 +37,18 @@ struct Search<'s> {
     /// Levels at which this head loses any neuron.
     levels: Vec<f64>,
     tried: Vec<Tried>,
+    /// The last draft within the limit, and the last one that is not: a search ends at a level that
+    /// it has been to, and with training a draft takes minutes.
+    within: Option<Made>,
+    beyond: Option<Made>,
     watch: &'s dyn Watch,
+}
+
+/// The draft of a level, and how it stands to the limit.
+struct Made {
+    level: usize,
+    draft: Draft,
+    tried: Tried,
 }
 
 /// Finds the smallest level within `max_drop`, or else the largest within `max_bytes`.
@@ -68,6 +79,8 @@ pub(super) fn find(
         checked,
         levels: Vec::new(),
         tried: Vec::new(),
+        within: None,
+        beyond: None,
         watch,
     };
     search.levels = search.levels_that_cut()?;
@@ -75,7 +88,7 @@ pub(super) fn find(
         Some(_) => search.smallest_within_drop()?,
         None => search.largest_within_bytes()?,
     };
-    let (draft, tried) = search.at(level)?;
+    let Made { draft, tried, .. } = search.take(level)?;
     let samples = search
         .checked
         .map_or(0, |(material, _)| material.check.len());
@@ -97,13 +110,15 @@ impl Search<'_> {
     fn smallest_within_drop(&mut self) -> Result<usize> {
         let count = self.levels.len();
         let mut level = first_that_fits(count, |level| {
-            let (_, tried) = self.at(level)?;
-            Ok(tried.drop_is_met(self.limit))
+            let limit = self.limit;
+            Ok(self.at(level)?.tried.drop_is_met(limit))
         })?;
         // Samples of the final figures have a say too: the promise is about samples never seen.
         while let Some(found) = level {
-            let (draft, _) = self.at(found)?;
-            if self.holds_on_shown(&draft)? {
+            let made = self.take(found)?;
+            let holds = self.holds_on_shown(&made.draft)?;
+            self.keep(made);
+            if holds {
                 break;
             }
             self.watch.note(&format!(
@@ -118,7 +133,7 @@ impl Search<'_> {
     /// The first level where even that is too large.
     fn largest_within_bytes(&mut self) -> Result<usize> {
         let count = self.levels.len();
-        let too_large = first_that_fits(count, |level| Ok(!self.at(level)?.1.met))?;
+        let too_large = first_that_fits(count, |level| Ok(!self.at(level)?.tried.met))?;
         Ok(too_large.unwrap_or(count).saturating_sub(1))
     }
 
@@ -154,8 +169,30 @@ impl Search<'_> {
         Ok(self.limit.drop_in(&worth).is_none_or(|drop| drop <= most))
     }
 
-    /// The draft of a level, and how it stands to the limit.
-    fn at(&mut self, level: usize) -> Result<(Draft, Tried)> {
+    /// A level's draft, made where the search does not hold it.
+    fn at(&mut self, level: usize) -> Result<&Made> {
+        let made = self.take(level)?;
+        Ok(self.keep(made))
+    }
+
+    fn take(&mut self, level: usize) -> Result<Made> {
+        let is_it = |made: &mut Made| made.level == level;
+        let held = self
+            .within
+            .take_if(is_it)
+            .or_else(|| self.beyond.take_if(is_it));
+        held.map_or_else(|| self.make(level), Ok)
+    }
+
+    fn keep(&mut self, made: Made) -> &Made {
+        let place = match made.tried.met {
+            true => &mut self.within,
+            false => &mut self.beyond,
+        };
+        place.insert(made)
+    }
+
+    fn make(&mut self, level: usize) -> Result<Made> {
         let keep = self.levels[level];
         let plan = prune::plan(
             &self.budget(keep),
@@ -180,7 +217,11 @@ impl Search<'_> {
         if !self.tried.iter().any(|known| known.keep == keep) {
             self.tried.push(tried.clone());
         }
-        Ok((draft, tried))
+        Ok(Made {
+            level,
+            draft,
+            tried,
+        })
     }
 }
 
