@@ -1,0 +1,108 @@
+//! Flags of the commands that have few of their own.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use onnx_prune::sensitivity::Of;
+
+use super::{
+    super::values,
+    flags::{DataFlags, EngineFlags, SampleFlags, ScoreFlags},
+};
+
+#[derive(Debug, Args)]
+pub(in super::super) struct ScoreArgs {
+    /// The model whose neurons are scored
+    #[arg(value_name = "IN")]
+    pub(in super::super) input: PathBuf,
+    /// Write the scores to this file as JSON
+    #[arg(short, long, value_name = "FILE")]
+    pub(in super::super) output: Option<PathBuf>,
+    #[command(flatten)]
+    pub(in super::super) score: ScoreFlags,
+    #[command(flatten)]
+    pub(in super::super) samples: SampleFlags,
+    #[command(flatten)]
+    pub(in super::super) data: DataFlags,
+    #[command(flatten)]
+    pub(in super::super) engine: EngineFlags,
+    /// Replace FILE if it exists
+    #[arg(long, requires = "output", help_heading = "Options")]
+    pub(in super::super) force: bool,
+}
+
+#[derive(Debug, Args)]
+pub(in super::super) struct GradientArgs {
+    /// The classifier
+    #[arg(value_name = "IN")]
+    pub(in super::super) input: PathBuf,
+    /// Where the gradient graph goes
+    #[arg(value_name = "OUT")]
+    pub(in super::super) output: PathBuf,
+    /// What is differentiated: probabilities or logits [default: probabilities]
+    #[arg(long, value_name = "SCORES", value_parser = values::own::<Of>)]
+    pub(in super::super) of: Option<Of>,
+    #[command(flatten)]
+    pub(in super::super) engine: EngineFlags,
+    /// Replace OUT if it exists
+    #[arg(long, help_heading = "Options")]
+    pub(in super::super) force: bool,
+}
+
+#[derive(Debug, Args)]
+pub(in super::super) struct VerifyArgs {
+    /// The model, or the original of B
+    #[arg(value_name = "A")]
+    pub(in super::super) a: PathBuf,
+    /// A model that onnx-prune made from A
+    #[arg(value_name = "B")]
+    pub(in super::super) b: Option<PathBuf>,
+    #[command(flatten)]
+    pub(in super::super) data: DataFlags,
+    #[command(flatten)]
+    pub(in super::super) engine: EngineFlags,
+    /// Fail unless both engines run the whole model
+    #[arg(long, help_heading = "Options")]
+    pub(in super::super) require_both: bool,
+}
+
+#[derive(Debug, Args)]
+pub(in super::super) struct RuntimeArgs {
+    #[command(subcommand)]
+    pub(in super::super) action: Option<RuntimeAction>,
+    /// The ONNX Runtime library to look at first
+    // An id of its own: clap hands values of global arguments up to the main job's flag of that id.
+    #[arg(id = "library", long = "ort-lib", value_name = "FILE", global = true)]
+    pub(in super::super) ort_lib: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub(in super::super) enum RuntimeAction {
+    /// Run a small model in both engines and compare
+    Check,
+    /// Fetch ONNX Runtime with pip and unpack the library into the data folder
+    Install,
+}
+
+#[derive(Debug, Args)]
+pub(in super::super) struct CacheArgs {
+    #[command(subcommand)]
+    pub(in super::super) action: Option<CacheAction>,
+    /// The folder, if it is another than the user's cache folder
+    // An id of its own, as with `runtime --ort-lib`.
+    #[arg(id = "folder", long = "cache", value_name = "DIR", global = true)]
+    pub(in super::super) folder: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub(in super::super) enum CacheAction {
+    /// Remove all of it, or what has not been used for long
+    Clear(ClearArgs),
+}
+
+#[derive(Clone, Copy, Debug, Args)]
+pub(in super::super) struct ClearArgs {
+    /// Keep what was used within so many days
+    #[arg(long, value_name = "DAYS", allow_negative_numbers = true)]
+    pub(in super::super) older_than: Option<u64>,
+}
