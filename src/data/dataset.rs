@@ -7,6 +7,7 @@ use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
 use super::batches::Batches;
+use super::decode::Decoder;
 use super::geometry::Size;
 use super::noise::{self, Look, Noise};
 use super::preprocess::Preprocess;
@@ -122,6 +123,7 @@ struct Inner {
     path: PathBuf,
     kind: &'static str,
     seed: u64,
+    decoder: Decoder,
     opened: Opened,
     fingerprint: OnceLock<String>,
 }
@@ -142,7 +144,7 @@ impl Dataset {
         options.check()?;
         let reader = readers::find(path)?;
         let opened = (reader.open)(path, options)?;
-        Ok(Self::new(path, reader.kind, options.seed, opened))
+        Ok(Self::new(path, reader.kind, options, opened))
     }
 
     /// Synthetic samples in the shape of the model's input, `options.samples` of them or 256.
@@ -164,16 +166,19 @@ impl Dataset {
             stored: format!("{total} synthetic samples"),
             notes: vec![],
         };
-        Ok(Self::new(path, "synthetic noise", options.seed, opened))
+        Ok(Self::new(path, "synthetic noise", options, opened))
     }
 
-    fn new(path: &Path, kind: &'static str, seed: u64, opened: Opened) -> Self {
+    fn new(path: &Path, kind: &'static str, options: &DataOptions, opened: Opened) -> Self {
         let path = path.to_owned();
         Self {
             inner: Arc::new(Inner {
                 path,
                 kind,
-                seed,
+                seed: options.seed,
+                decoder: Decoder {
+                    limits: options.limits,
+                },
                 opened,
                 fingerprint: OnceLock::new(),
             }),
@@ -285,7 +290,10 @@ impl Dataset {
         let outcomes: Vec<Result<(), Problem>> = values
             .par_chunks_exact_mut(row)
             .zip(indices)
-            .map(|(out, &index)| recipe.write(samples.load(index)?, out))
+            .map(|(out, &index)| {
+                let sample = samples.load(index)?.decoded(self.inner.decoder)?;
+                recipe.write(sample, out)
+            })
             .collect();
         let bad: Vec<(String, Problem)> = outcomes
             .into_iter()

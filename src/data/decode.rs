@@ -3,15 +3,22 @@
 //! PNG, BMP, GIF, TIFF and lossless WebP give Pillow's bytes. JPEG differs from libjpeg-turbo, which Pillow uses, by
 //! up to 4 of 255 levels (0.4 on average) with subsampled colour; arrays of bytes are the exact way in.
 
+use std::fs::File;
+use std::io::{BufRead, BufReader, Cursor, Read as _, Seek};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
-use image::{ColorType, DynamicImage, ImageError, ImageFormat, ImageReader, Limits};
+use image::{
+    ColorType, DynamicImage, ImageDecoder as _, ImageError, ImageFormat, ImageReader, Limits,
+};
 
 use super::dataset::DataLimits;
 use super::geometry::Size;
 use super::pixels::Pixels;
-use super::problem::{Problem, Read};
+use super::problem::{Problem, Read, readable_bytes};
+
+/// Bytes in which an image's size is looked for before the whole file is: a JPEG decoder reads all it is given.
+const HEADER_BYTES: u64 = 64 << 10;
 
 /// Decodes one file within the limits.
 #[derive(Clone, Copy)]
@@ -20,18 +27,93 @@ pub(super) struct Decoder {
 }
 
 impl Decoder {
-    fn open(self, path: &Path) -> Read<ImageReader<std::io::BufReader<std::fs::File>>> {
-        let mut reader = ImageReader::open(path)?.with_guessed_format()?;
-        let mut limits = Limits::default();
-        limits.max_alloc = Some(self.limits.image_pixels.saturating_mul(4));
-        reader.limits(limits);
-        Ok(reader)
+    /// An image file's bytes, to be decoded later.
+    pub(super) fn read(self, path: &Path) -> Read<Vec<u8>> {
+        let file = File::open(path)?;
+        let length = file.metadata()?.len();
+        let limit = self.limits.held_bytes;
+        if length > limit {
+            return Err(format!(
+                "is a file of {}, the limit is {}",
+                readable_bytes(length),
+                readable_bytes(limit)
+            )
+            .into());
+        }
+        let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or(0));
+        file.take(limit).read_to_end(&mut bytes)?;
+        Ok(bytes)
     }
 
     /// Height and width from the file's header.
     pub(super) fn size(self, path: &Path) -> Read<Size> {
-        let (width, height) =
-            contained(|| self.open(path)?.into_dimensions().map_err(image_problem))?;
+        let mut file = File::open(path)?;
+        let mut header = vec![];
+        file.by_ref().take(HEADER_BYTES).read_to_end(&mut header)?;
+        let is_all = (header.len() as u64) < HEADER_BYTES;
+        match self.size_of(Cursor::new(&header)) {
+            Err(_) if !is_all => {
+                file.rewind()?;
+                self.size_of(BufReader::new(file))
+            }
+            found => found,
+        }
+    }
+
+    fn size_of(self, file: impl BufRead + Seek) -> Read<Size> {
+        contained(|| {
+            let dimensions = self.reader(file)?.into_dimensions();
+            self.check_size(dimensions.map_err(image_problem)?)
+        })
+    }
+
+    /// Grey for files without colour, else red, green, blue.
+    pub(super) fn decode(self, file: &[u8]) -> Read<Pixels> {
+        let (size, decoded) = contained(|| {
+            let reader = self.reader(Cursor::new(file))?;
+            let format = reader.format();
+            let mut decoder = reader.into_decoder().map_err(image_problem)?;
+            let size = self.check_size(decoder.dimensions())?;
+            if format == Some(ImageFormat::Jpeg) && !has_jpeg_end(file) {
+                return Err(Problem::Io(std::io::ErrorKind::UnexpectedEof.into()));
+            }
+            let mut limits = self.allocations();
+            limits
+                .reserve(decoder.total_bytes())
+                .and_then(|()| decoder.set_limits(limits))
+                .map_err(image_problem)?;
+            let decoded = DynamicImage::from_decoder(decoder).map_err(image_problem)?;
+            Ok((size, decoded))
+        })?;
+        let (channels, bytes) = match decoded.color() {
+            ColorType::L8 | ColorType::La8 | ColorType::L16 | ColorType::La16 => {
+                (1, decoded.into_luma8().into_raw())
+            }
+            _ => (3, colour(decoded)),
+        };
+        if bytes.len() != size.height * size.width * channels {
+            return Err("decodes to another size than its header says".into());
+        }
+        Ok(Pixels {
+            size,
+            channels,
+            bytes,
+        })
+    }
+
+    fn reader<R: BufRead + Seek>(self, file: R) -> Read<ImageReader<R>> {
+        let mut reader = ImageReader::new(file).with_guessed_format()?;
+        reader.limits(self.allocations());
+        Ok(reader)
+    }
+
+    fn allocations(self) -> Limits {
+        let mut limits = Limits::default();
+        limits.max_alloc = Some(self.limits.image_pixels.saturating_mul(4));
+        limits
+    }
+
+    fn check_size(self, (width, height): (u32, u32)) -> Read<Size> {
         let pixels = u64::from(width) * u64::from(height);
         if pixels == 0 {
             return Err("has no pixels".into());
@@ -48,46 +130,11 @@ impl Decoder {
             width: width as usize,
         })
     }
-
-    /// Grey for files without colour, else red, green, blue.
-    pub(super) fn decode(self, path: &Path) -> Read<Pixels> {
-        let size = self.size(path)?;
-        if reader_format(path)? == Some(ImageFormat::Jpeg) {
-            check_jpeg_end(path)?;
-        }
-        let decoded = contained(|| self.open(path)?.decode().map_err(image_problem))?;
-        let (channels, bytes) = match decoded.color() {
-            ColorType::L8 | ColorType::La8 | ColorType::L16 | ColorType::La16 => {
-                (1, decoded.into_luma8().into_raw())
-            }
-            _ => (3, colour(decoded)),
-        };
-        if bytes.len() != size.height * size.width * channels {
-            return Err("decodes to another size than its header says".into());
-        }
-        Ok(Pixels {
-            size,
-            channels,
-            bytes,
-        })
-    }
 }
 
-fn reader_format(path: &Path) -> Read<Option<ImageFormat>> {
-    Ok(ImageReader::open(path)?.with_guessed_format()?.format())
-}
-
-/// Refuses a JPEG that breaks off. The decoder fills what is missing with grey and says nothing; Pillow refuses such
+/// Whether a JPEG does not break off. The decoder fills what is missing with grey and says nothing; Pillow refuses such
 /// files, even where only the end marker is missing.
-fn check_jpeg_end(path: &Path) -> Read<()> {
-    let file = std::fs::read(path)?;
-    if has_jpeg_end(&file) {
-        Ok(())
-    } else {
-        Err(Problem::Io(std::io::ErrorKind::UnexpectedEof.into()))
-    }
-}
-
+///
 /// Walks the segments to the end marker; after it anything may follow. Segments carry their length, so that a
 /// thumbnail's end marker is not taken for the image's; in entropy-coded data 0xff is followed by 0 or a restart.
 fn has_jpeg_end(file: &[u8]) -> bool {
@@ -134,8 +181,6 @@ fn image_problem(error: ImageError) -> Problem {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Cursor;
-
     use image::RgbImage;
 
     use super::*;
@@ -159,7 +204,8 @@ mod tests {
             image_pixels: 1 << 16,
             ..DataLimits::default()
         };
-        Decoder { limits }.decode(&folder.path().join(name))
+        let decoder = Decoder { limits };
+        decoder.decode(&decoder.read(&folder.path().join(name))?)
     }
 
     const FORMATS: [(&str, ImageFormat); 6] = [

@@ -237,7 +237,7 @@ impl ImageFiles {
 
 impl Samples for ImageFiles {
     fn load(&self, position: usize) -> Read<Sample> {
-        self.decoder.decode(self.path(position)).map(Sample::Pixels)
+        self.decoder.read(self.path(position)).map(Sample::Encoded)
     }
 
     fn name(&self, position: usize) -> String {

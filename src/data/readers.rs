@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::array::{Dtype, Header};
 use super::dataset::DataOptions;
+use super::decode::Decoder;
 use super::pixels::Pixels;
 use super::problem::{Problem, Read};
 use super::recipe::Recipe;
@@ -84,7 +85,7 @@ pub(super) struct Opened {
 
 /// Access to stored samples, from several threads at once.
 pub(super) trait Samples: Send + Sync {
-    /// Reads and decodes the sample at `position`.
+    /// Reads the sample at `position`; what is [`Sample::Encoded`] is decoded elsewhere.
     fn load(&self, position: usize) -> Read<Sample>;
     /// What messages call it: a file name, or `sample 17`.
     fn name(&self, position: usize) -> String;
@@ -99,10 +100,22 @@ pub(super) trait Samples: Send + Sync {
 /// A sample as it is stored.
 #[derive(Debug)]
 pub(super) enum Sample {
+    /// The bytes of an image file.
+    Encoded(Vec<u8>),
     /// Bytes that are an image.
     Pixels(Pixels),
     /// Numbers in the order of the array.
     Numbers(Vec<f32>),
+}
+
+impl Sample {
+    /// The sample with its image decoded, if it is one that is not.
+    pub(super) fn decoded(self, decoder: Decoder) -> Read<Self> {
+        match self {
+            Self::Encoded(file) => decoder.decode(&file).map(Self::Pixels),
+            other => Ok(other),
+        }
+    }
 }
 
 /// Samples of an array file, with the files they came from.

@@ -256,7 +256,7 @@ impl Recipe {
                 .all(|(&dim, wanted)| wanted.is_none_or(|w| w == dim))
     }
 
-    /// Writes one sample into its row of the batch, which is as long as [`Recipe::shape`] says.
+    /// Writes one decoded sample into its row of the batch, which is as long as [`Recipe::shape`] says.
     pub(super) fn write(&self, sample: Sample, out: &mut [f32]) -> Read<()> {
         match (&self.fill, sample) {
             (Fill::Pixels(fill), Sample::Pixels(pixels)) => fill.write(pixels, out)?,
@@ -266,7 +266,7 @@ impl Recipe {
                     *out = affine.apply(value);
                 }
             }
-            (Fill::Pixels(_), Sample::Numbers(_)) | (_, Sample::Pixels(_)) => {
+            (Fill::Pixels(_), Sample::Numbers(_)) | (_, Sample::Pixels(_) | Sample::Encoded(_)) => {
                 return Err("is of another kind than the data set's first sample".into());
             }
         }
