@@ -6,12 +6,13 @@ use std::sync::{Arc, OnceLock};
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
+use super::bad::{self, OnBadSample, Skipped};
 use super::batches::Batches;
-use super::decode::Decoder;
+use super::decode::{Decoder, Turning};
 use super::geometry::Size;
 use super::noise::{self, Look, Noise};
 use super::preprocess::Preprocess;
-use super::problem::{Problem, list_of_bad};
+use super::problem::Problem;
 use super::readers::{self, Opened};
 use super::recipe::Recipe;
 use super::shape::{InputShape, product};
@@ -30,6 +31,8 @@ pub struct DataOptions {
     pub input: InputShape,
     /// Name of the model's input, by which an `.npz` may call its samples.
     pub input_name: String,
+    /// What becomes of samples that cannot be used.
+    pub on_bad_sample: OnBadSample,
     /// Bounds on what a file may make this program allocate.
     pub limits: DataLimits,
 }
@@ -43,6 +46,7 @@ impl DataOptions {
             preprocess: Preprocess::default(),
             input,
             input_name: input_name.into(),
+            on_bad_sample: OnBadSample::default(),
             limits: DataLimits::default(),
         }
     }
@@ -125,6 +129,7 @@ struct Inner {
     seed: u64,
     decoder: Decoder,
     opened: Opened,
+    skipped: Option<Skipped>,
     fingerprint: OnceLock<String>,
 }
 
@@ -133,7 +138,8 @@ impl Dataset {
     /// file's; pixels are decoded when they are read.
     ///
     /// `Error::Data` names what is wrong with the data: a shape that does not fit the model's input, a truncated file,
-    /// up to ten files of a folder that are no images.
+    /// up to ten files of a folder that are no images. With [`OnBadSample::Skip`] every chosen sample is decoded once, and
+    /// what cannot be used is as if it had never been there.
     pub fn open(path: &Path, options: &DataOptions) -> Result<Self> {
         if options.samples == Some(0) {
             return Err(Error::Argument {
@@ -144,7 +150,14 @@ impl Dataset {
         options.check()?;
         let reader = readers::find(path)?;
         let opened = (reader.open)(path, options)?;
-        Ok(Self::new(path, reader.kind, options, opened))
+        let (opened, skipped) = match options.on_bad_sample {
+            OnBadSample::Error => (opened, None),
+            OnBadSample::Skip => {
+                let (kept, skipped) = bad::leave_out(path, opened, options)?;
+                (kept, Some(skipped))
+            }
+        };
+        Ok(Self::new(path, reader.kind, options, opened, skipped))
     }
 
     /// Synthetic samples in the shape of the model's input, `options.samples` of them or 256.
@@ -163,23 +176,29 @@ impl Dataset {
             chosen: (0..total).collect(),
             labels: None,
             class_names: None,
+            turning: Turning::Ignored,
             stored: format!("{total} synthetic samples"),
             notes: vec![],
         };
-        Ok(Self::new(path, "synthetic noise", options, opened))
+        Ok(Self::new(path, "synthetic noise", options, opened, None))
     }
 
-    fn new(path: &Path, kind: &'static str, options: &DataOptions, opened: Opened) -> Self {
+    fn new(
+        path: &Path,
+        kind: &'static str,
+        options: &DataOptions,
+        opened: Opened,
+        skipped: Option<Skipped>,
+    ) -> Self {
         let path = path.to_owned();
         Self {
             inner: Arc::new(Inner {
                 path,
                 kind,
                 seed: options.seed,
-                decoder: Decoder {
-                    limits: options.limits,
-                },
+                decoder: opened.decoder(options.limits),
                 opened,
+                skipped,
                 fingerprint: OnceLock::new(),
             }),
         }
@@ -205,7 +224,12 @@ impl Dataset {
         self.inner.opened.labels.as_deref()
     }
 
-    /// Names of the classes, where known: the names of the sub-folders.
+    /// What was left out, where bad samples are skipped.
+    pub fn skipped(&self) -> Option<&Skipped> {
+        self.inner.skipped.as_ref()
+    }
+
+    /// Names of the classes, where the data set has them.
     pub fn class_names(&self) -> Option<&[String]> {
         self.inner.opened.class_names.as_deref()
     }
@@ -267,7 +291,8 @@ impl Dataset {
 
     /// Reads samples by position (`0..len`), in the order given, decoding in parallel.
     ///
-    /// `Error::Data` lists the first ten samples that cannot be used, and counts the rest.
+    /// `Error::Data` lists the first ten samples that cannot be used, of this batch and of all others, and counts the
+    /// rest.
     pub fn read(&self, indices: &[usize]) -> Result<Batch> {
         let Opened {
             samples,
@@ -295,13 +320,18 @@ impl Dataset {
                 recipe.write(sample, out)
             })
             .collect();
-        let bad: Vec<(String, Problem)> = outcomes
+        let bad: Vec<(usize, Problem)> = outcomes
             .into_iter()
             .zip(indices)
-            .filter_map(|(outcome, &index)| Some((samples.name(index), outcome.err()?)))
+            .filter_map(|(outcome, &index)| Some((index, outcome.err()?)))
             .collect();
         if !bad.is_empty() {
-            return self.refuse(list_of_bad("samples of this batch", indices.len(), &bad));
+            return self.refuse(bad::describe(
+                &self.inner.opened,
+                self.inner.decoder,
+                bad,
+                indices.len(),
+            ));
         }
         let labels = labels
             .as_ref()

@@ -3,14 +3,11 @@
 //! PNG, BMP, GIF, TIFF and lossless WebP give Pillow's bytes. JPEG differs from libjpeg-turbo, which Pillow uses, by
 //! up to 4 of 255 levels (0.4 on average) with subsampled colour; arrays of bytes are the exact way in.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader, Cursor, Read as _, Seek};
+use std::io::{self, BufRead, BufReader, Cursor, Read as _, Seek, SeekFrom};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
 
-use image::{
-    ColorType, DynamicImage, ImageDecoder as _, ImageError, ImageFormat, ImageReader, Limits,
-};
+use image::metadata::Orientation;
+use image::{ColorType, DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
 
 use super::dataset::DataLimits;
 use super::geometry::Size;
@@ -19,19 +16,37 @@ use super::problem::{Problem, Read, readable_bytes};
 
 /// Bytes in which an image's size is looked for before the whole file is: a JPEG decoder reads all it is given.
 const HEADER_BYTES: u64 = 64 << 10;
+/// What messages call the decoder.
+const DECODER: &str = "the image decoder";
 
-/// Decodes one file within the limits.
+/// Encoded bytes of one image, wherever they are.
+pub(super) trait Stream: io::Read + Seek {}
+
+impl<T: io::Read + Seek> Stream for T {}
+
+/// What becomes of the orientation that a camera noted in EXIF.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Turning {
+    /// Nothing, as in Pillow, torchvision and timm.
+    Ignored,
+    /// The image is turned upright, as Hugging Face's `datasets` does.
+    #[cfg_attr(not(test), expect(dead_code, reason = "of tables in Parquet files"))]
+    Upright,
+}
+
+/// Decodes one image within the limits.
 #[derive(Clone, Copy)]
 pub(super) struct Decoder {
     pub(super) limits: DataLimits,
+    pub(super) turning: Turning,
 }
 
 impl Decoder {
-    /// An image file's bytes, to be decoded later.
-    pub(super) fn read(self, path: &Path) -> Read<Vec<u8>> {
-        let file = File::open(path)?;
-        let length = file.metadata()?.len();
-        let limit = self.limits.held_bytes;
+    /// An image's bytes, to be decoded later; it may take no more of them than it may decoded.
+    pub(super) fn read(self, stream: &mut dyn Stream) -> Read<Vec<u8>> {
+        let limit = self.memory();
+        let length = stream.seek(SeekFrom::End(0))?;
+        stream.rewind()?;
         if length > limit {
             return Err(format!(
                 "is a file of {}, the limit is {}",
@@ -41,39 +56,42 @@ impl Decoder {
             .into());
         }
         let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or(0));
-        file.take(limit).read_to_end(&mut bytes)?;
+        stream.take(limit).read_to_end(&mut bytes)?;
         Ok(bytes)
     }
 
-    /// Height and width from the file's header.
-    pub(super) fn size(self, path: &Path) -> Read<Size> {
-        let mut file = File::open(path)?;
+    /// Height and width from the image's header.
+    pub(super) fn size(self, stream: &mut dyn Stream) -> Read<Size> {
         let mut header = vec![];
-        file.by_ref().take(HEADER_BYTES).read_to_end(&mut header)?;
+        stream.take(HEADER_BYTES).read_to_end(&mut header)?;
         let is_all = (header.len() as u64) < HEADER_BYTES;
         match self.size_of(Cursor::new(&header)) {
-            Err(_) if !is_all => {
-                file.rewind()?;
-                self.size_of(BufReader::new(file))
+            found @ Ok(_) if is_all || self.turning == Turning::Ignored => found,
+            found @ Err(_) if is_all => found,
+            // The orientation may stand at the end.
+            _ => {
+                stream.rewind()?;
+                self.size_of(BufReader::new(stream))
             }
-            found => found,
         }
     }
 
     fn size_of(self, file: impl BufRead + Seek) -> Read<Size> {
-        contained(|| {
-            let dimensions = self.reader(file)?.into_dimensions();
-            self.check_size(dimensions.map_err(image_problem)?)
+        contained(DECODER, || {
+            let mut decoder = self.reader(file)?.into_decoder().map_err(image_problem)?;
+            let size = self.check_size(decoder.dimensions())?;
+            Ok(turned(size, self.orientation(&mut decoder)?))
         })
     }
 
     /// Grey for files without colour, else red, green, blue.
     pub(super) fn decode(self, file: &[u8]) -> Read<Pixels> {
-        let (size, decoded) = contained(|| {
+        let (size, decoded) = contained(DECODER, || {
             let reader = self.reader(Cursor::new(file))?;
             let format = reader.format();
             let mut decoder = reader.into_decoder().map_err(image_problem)?;
             let size = self.check_size(decoder.dimensions())?;
+            let orientation = self.orientation(&mut decoder)?;
             if format == Some(ImageFormat::Jpeg) && !has_jpeg_end(file) {
                 return Err(Problem::Io(std::io::ErrorKind::UnexpectedEof.into()));
             }
@@ -82,8 +100,9 @@ impl Decoder {
                 .reserve(decoder.total_bytes())
                 .and_then(|()| decoder.set_limits(limits))
                 .map_err(image_problem)?;
-            let decoded = DynamicImage::from_decoder(decoder).map_err(image_problem)?;
-            Ok((size, decoded))
+            let mut decoded = DynamicImage::from_decoder(decoder).map_err(image_problem)?;
+            decoded.apply_orientation(orientation);
+            Ok((turned(size, orientation), decoded))
         })?;
         let (channels, bytes) = match decoded.color() {
             ColorType::L8 | ColorType::La8 | ColorType::L16 | ColorType::La16 => {
@@ -109,8 +128,20 @@ impl Decoder {
 
     fn allocations(self) -> Limits {
         let mut limits = Limits::default();
-        limits.max_alloc = Some(self.limits.image_pixels.saturating_mul(4));
+        limits.max_alloc = Some(self.memory());
         limits
+    }
+
+    /// Bytes that one image may take: four a pixel.
+    fn memory(self) -> u64 {
+        self.limits.image_pixels.saturating_mul(4)
+    }
+
+    fn orientation(self, decoder: &mut impl ImageDecoder) -> Read<Orientation> {
+        match self.turning {
+            Turning::Ignored => Ok(Orientation::NoTransforms),
+            Turning::Upright => decoder.orientation().map_err(image_problem),
+        }
     }
 
     fn check_size(self, (width, height): (u32, u32)) -> Read<Size> {
@@ -129,6 +160,20 @@ impl Decoder {
             height: height as usize,
             width: width as usize,
         })
+    }
+}
+
+fn turned(size: Size, orientation: Orientation) -> Size {
+    let Size { height, width } = size;
+    match orientation {
+        Orientation::Rotate90
+        | Orientation::Rotate270
+        | Orientation::Rotate90FlipH
+        | Orientation::Rotate270FlipH => Size {
+            height: width,
+            width: height,
+        },
+        _ => size,
     }
 }
 
@@ -167,9 +212,9 @@ fn colour(decoded: DynamicImage) -> Vec<u8> {
 }
 
 /// A decoder that panics on a broken file must not end the run.
-fn contained<T>(decode: impl FnOnce() -> Read<T>) -> Read<T> {
+pub(super) fn contained<T>(decoder: &str, decode: impl FnOnce() -> Read<T>) -> Read<T> {
     catch_unwind(AssertUnwindSafe(decode))
-        .unwrap_or_else(|_| Err("made the image decoder panic".into()))
+        .unwrap_or_else(|_| Err(format!("made {decoder} panic").into()))
 }
 
 fn image_problem(error: ImageError) -> Problem {
@@ -184,7 +229,6 @@ mod tests {
     use image::RgbImage;
 
     use super::*;
-    use crate::data::fixtures::folder;
 
     /// Noise, so that no format can compress it to a header.
     fn encoded(format: ImageFormat) -> Vec<u8> {
@@ -198,14 +242,14 @@ mod tests {
         file.into_inner()
     }
 
-    fn decode(name: &str, file: Vec<u8>) -> Read<Pixels> {
-        let folder = folder(&[(name, file)]);
+    fn decode(file: Vec<u8>) -> Read<Pixels> {
         let limits = DataLimits {
             image_pixels: 1 << 16,
             ..DataLimits::default()
         };
-        let decoder = Decoder { limits };
-        decoder.decode(&decoder.read(&folder.path().join(name))?)
+        let turning = Turning::Upright;
+        let decoder = Decoder { limits, turning };
+        decoder.decode(&decoder.read(&mut Cursor::new(file))?)
     }
 
     const FORMATS: [(&str, ImageFormat); 6] = [
@@ -221,15 +265,15 @@ mod tests {
     fn files_that_break_off_are_refused() {
         for (name, format) in FORMATS {
             let whole = encoded(format);
-            assert!(decode(name, whole.clone()).is_ok(), "{name}");
+            assert!(decode(whole.clone()).is_ok(), "{name}");
             for share in [1, 5, 9] {
                 let part = whole[..whole.len() * share / 10].to_vec();
-                assert!(decode(name, part).is_err(), "{name} at {share} tenths");
+                assert!(decode(part).is_err(), "{name} at {share} tenths");
             }
         }
         let whole = encoded(ImageFormat::Jpeg);
-        assert!(decode("a.jpg", whole[..whole.len() - 1].to_vec()).is_err());
-        assert!(decode("a.jpg", [whole.as_slice(), b"trailing"].concat()).is_ok());
+        assert!(decode(whole[..whole.len() - 1].to_vec()).is_err());
+        assert!(decode([whole.as_slice(), b"trailing"].concat()).is_ok());
     }
 
     #[test]
@@ -245,7 +289,7 @@ mod tests {
                     let range = if state & 1 == 0 { 64 } else { changed.len() };
                     changed[(state >> 8) as usize % range] = (state >> 1) as u8;
                 }
-                if let Ok(pixels) = decode(name, changed) {
+                if let Ok(pixels) = decode(changed) {
                     let size = pixels.size.height * pixels.size.width;
                     assert_eq!(pixels.bytes.len(), size * pixels.channels, "{name}");
                 }

@@ -64,6 +64,14 @@ pub(super) fn folder(files: &[(&str, Vec<u8>)]) -> TempDir {
     folder
 }
 
+/// A PNG file of one colour.
+pub(super) fn png(width: u32, height: u32, colour: [u8; 3]) -> Vec<u8> {
+    let image = image::RgbImage::from_pixel(width, height, image::Rgb(colour));
+    let mut file = Cursor::new(vec![]);
+    image.write_to(&mut file, image::ImageFormat::Png).unwrap();
+    file.into_inner()
+}
+
 /// Options for an input of these dimensions behind the batch axis; 0 is open.
 pub(super) fn options(dims: &[usize]) -> DataOptions {
     let known = dims.iter().map(|&dim| (dim > 0).then_some(dim));

@@ -6,18 +6,12 @@
 
 use std::fs::DirEntry;
 use std::path::{Path, PathBuf};
-use std::time::UNIX_EPOCH;
-
-use rayon::prelude::*;
-use sha2::{Digest, Sha256};
 
 use super::dataset::DataOptions;
-use super::decode::Decoder;
-use super::geometry::Size;
-use super::problem::{Read, list_of_bad};
-use super::readers::{Opened, Sample, Samples, magic};
-use super::recipe::Recipe;
-use super::split;
+use super::decode::Turning;
+use super::files::ImageFiles;
+use super::images::{Classes, Headers, ImageSource};
+use super::readers::{Opened, magic};
 use crate::error::{Error, Result};
 
 /// Endings of files taken for images, in lower case.
@@ -30,68 +24,33 @@ pub(super) fn accepts(path: &Path) -> bool {
 }
 
 pub(super) fn open(path: &Path, options: &DataOptions) -> Result<Opened> {
-    let listing = Listing::read(path)?;
-    let total = listing.files.len();
-    let chosen = split::sample(total, options.samples, options.seed);
-    let decoder = Decoder {
-        limits: options.limits,
-    };
-    let files: Vec<PathBuf> = chosen
-        .iter()
-        .map(|&index| listing.files[index].0.clone())
-        .collect();
-    let sizes = check_all(path, &files, decoder)?;
-    let recipe = Recipe::for_images(sizes[0], options).map_err(|problem| problem.at(path))?;
-    let class_of = |&index: &usize| listing.files[index].1;
-    let labels = listing
-        .classes
-        .is_some()
-        .then(|| chosen.iter().map(class_of).collect());
-    let stored = match &listing.classes {
+    let Listing {
+        files,
+        classes,
+        notes,
+    } = Listing::read(path)?;
+    let total = files.len();
+    let stored = match &classes {
         Some(classes) => format!("{total} images in {} class folders", classes.len()),
         None => format!("{total} images without labels"),
     };
-    Ok(Opened {
-        recipe,
-        total,
-        chosen: chosen.clone(),
-        labels,
-        class_names: listing.classes.clone(),
-        stored,
-        notes: listing.notes.clone(),
-        samples: Box::new(ImageFiles {
+    let (files, labels): (Vec<PathBuf>, Vec<usize>) = files.into_iter().unzip();
+    ImageSource {
+        encoded: Box::new(ImageFiles {
             root: path.to_owned(),
-            listing,
-            chosen,
-            decoder,
+            files,
         }),
-    })
-}
-
-/// Reads every file's header, in parallel; the error lists the ones that are no images.
-fn check_all(root: &Path, files: &[PathBuf], decoder: Decoder) -> Result<Vec<Size>> {
-    let (mut sizes, mut bad) = (vec![], vec![]);
-    let seen: Vec<Read<Size>> = files.par_iter().map(|file| decoder.size(file)).collect();
-    for (file, size) in files.iter().zip(seen) {
-        match size {
-            Ok(size) => sizes.push(size),
-            Err(problem) => bad.push((relative(root, file), problem)),
-        }
+        total,
+        classes: Classes {
+            labels: classes.is_some().then_some(labels),
+            names: classes,
+        },
+        stored,
+        notes,
+        turning: Turning::Ignored,
+        headers: Headers::All,
     }
-    if bad.is_empty() {
-        return Ok(sizes);
-    }
-    Err(Error::Data {
-        path: root.to_owned(),
-        what: list_of_bad("images", files.len(), &bad),
-    })
-}
-
-fn relative(root: &Path, file: &Path) -> String {
-    file.strip_prefix(root)
-        .unwrap_or(file)
-        .display()
-        .to_string()
+    .open(path, options)
 }
 
 /// Image files under a folder, in order, with the class of each.
@@ -213,59 +172,10 @@ fn walk(
     Ok(())
 }
 
-fn is_image(path: &Path) -> bool {
-    let ending = path
-        .extension()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .to_ascii_lowercase();
-    ENDINGS.contains(&ending.as_str())
-}
-
-struct ImageFiles {
-    root: PathBuf,
-    listing: Listing,
-    chosen: Vec<usize>,
-    decoder: Decoder,
-}
-
-impl ImageFiles {
-    fn path(&self, position: usize) -> &Path {
-        &self.listing.files[self.chosen[position]].0
-    }
-}
-
-impl Samples for ImageFiles {
-    fn load(&self, position: usize) -> Read<Sample> {
-        self.decoder.read(self.path(position)).map(Sample::Encoded)
-    }
-
-    fn name(&self, position: usize) -> String {
-        relative(&self.root, self.path(position))
-    }
-
-    /// Names and sizes of all files: reading every byte of a large set would take longer than using it.
-    fn digest(&self, hash: &mut Sha256) -> Result<()> {
-        for (path, _) in &self.listing.files {
-            let size = path.metadata().map_err(Error::io(path))?.len();
-            let name = relative(&self.root, path).replace('\\', "/");
-            hash.update((name.len() as u64).to_le_bytes());
-            hash.update(name.as_bytes());
-            hash.update(size.to_le_bytes());
-        }
-        Ok(())
-    }
-
-    /// When each file was written: an image may be replaced by another one of the same size.
-    fn digest_times(&self, hash: &mut Sha256) -> Result<()> {
-        for (path, _) in &self.listing.files {
-            let metadata = path.metadata().map_err(Error::io(path))?;
-            let modified = metadata.modified().map_err(Error::io(path))?;
-            let since = modified.duration_since(UNIX_EPOCH).unwrap_or_default();
-            hash.update(since.as_nanos().to_le_bytes());
-        }
-        Ok(())
-    }
+/// Whether the name ends like that of an image.
+pub(super) fn is_image(path: &Path) -> bool {
+    let ending = path.extension().unwrap_or_default().to_string_lossy();
+    ENDINGS.contains(&ending.to_ascii_lowercase().as_str())
 }
 
 #[cfg(test)]

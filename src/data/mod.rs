@@ -11,16 +11,19 @@
 //! every value, is the same on every machine and for every number of threads.
 
 mod array;
+mod bad;
 mod batches;
 mod config;
 mod dataset;
 mod decode;
+mod files;
 mod fill;
 #[cfg(test)]
 mod fixtures;
 mod folder;
 mod geometry;
 mod idx;
+mod images;
 mod noise;
 mod npy;
 mod npz;
@@ -36,6 +39,7 @@ mod shape;
 mod split;
 mod values;
 
+pub use bad::{BadSample, OnBadSample, Skipped};
 pub use batches::Batches;
 pub use dataset::{Batch, DataLimits, DataOptions, Dataset};
 pub use geometry::{Centring, Resize, Size};

@@ -5,7 +5,7 @@ use std::{fmt::Write, io, path::Path};
 use crate::error::Error;
 
 /// At most this many bad files or samples are named in one message.
-const NAMED: usize = 10;
+pub(super) const NAMED: usize = 10;
 
 /// A failure that still lacks its path.
 #[derive(Debug)]

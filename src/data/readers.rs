@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use super::array::{Dtype, Header};
-use super::dataset::DataOptions;
-use super::decode::Decoder;
+use super::dataset::{DataLimits, DataOptions};
+use super::decode::{Decoder, Turning};
 use super::pixels::Pixels;
 use super::problem::{Problem, Read};
 use super::recipe::Recipe;
@@ -79,8 +79,20 @@ pub(super) struct Opened {
     pub(super) class_names: Option<Vec<String>>,
     /// What is stored, in words: `uint8 [2000, 28, 28]`.
     pub(super) stored: String,
+    /// How images are turned that come encoded.
+    pub(super) turning: Turning,
     /// Anything else the user should know.
     pub(super) notes: Vec<String>,
+}
+
+impl Opened {
+    /// What decodes its images.
+    pub(super) fn decoder(&self, limits: DataLimits) -> Decoder {
+        Decoder {
+            limits,
+            turning: self.turning,
+        }
+    }
 }
 
 /// Access to stored samples, from several threads at once.
@@ -231,6 +243,7 @@ impl ArraySource<'_> {
             chosen,
             labels,
             class_names: None,
+            turning: Turning::Ignored,
             stored,
             notes: self.notes,
         })

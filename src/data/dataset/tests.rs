@@ -117,15 +117,15 @@ fn a_file_that_shrinks_after_opening_is_an_error() {
         .unwrap();
     let error = data.read(&[0, 9]).unwrap_err().to_string();
     assert!(
-        error.contains("1 of 2 samples of this batch") && error.contains("sample 9"),
+        error.contains("4 of 10 samples cannot be used") && error.contains("sample 9"),
         "{error}"
     );
 }
 
 #[test]
 fn unknown_files_are_refused_with_the_list_of_kinds() {
-    let folder = folder(&[("a.csv", b"1,2,3".to_vec())]);
-    let error = Dataset::open(&folder.path().join("a.csv"), &options(&[2]))
+    let folder = folder(&[("a.txt", b"1,2,3".to_vec())]);
+    let error = Dataset::open(&folder.path().join("a.txt"), &options(&[2]))
         .err()
         .unwrap()
         .to_string();

@@ -193,7 +193,7 @@ fn images_that_break_off_are_found_when_they_are_read() {
         .unwrap_err()
         .to_string();
     for part in [
-        "12 of 14 samples of this batch",
+        "12 of 14 samples cannot be used",
         "00.png: ",
         "09.png: ",
         "and 2 more",
