@@ -24,6 +24,7 @@ mod folder;
 mod geometry;
 mod idx;
 mod images;
+mod list;
 mod noise;
 mod npy;
 mod npz;

@@ -14,7 +14,7 @@ use super::problem::{Problem, Read};
 use super::recipe::Recipe;
 use super::rows::Rows;
 use super::shape::{Form, ImageAxes};
-use super::{folder, idx, npy, npz, split};
+use super::{folder, idx, list, npy, npz, split};
 use crate::error::{Error, Result};
 
 /// One kind of data.
@@ -41,6 +41,11 @@ pub(super) const READERS: &[Reader] = &[
         kind: "an IDX file (plain or .gz)",
         accepts: idx::accepts,
         open: idx::open,
+    },
+    Reader {
+        kind: "a .csv or .tsv table of image files",
+        accepts: list::accepts,
+        open: list::open,
     },
     Reader {
         kind: "a folder of images",
