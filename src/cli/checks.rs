@@ -49,9 +49,10 @@ impl Global {
 }
 
 impl DataFlags {
-    /// Preprocessing without data has nothing to work on.
+    /// Without data there is nothing to preprocess, and no sample is bad.
     pub(super) fn check(&self) -> Result<()> {
-        let given = self.preprocess.given();
+        let mut given = self.preprocess.given();
+        given.extend(self.on_bad_sample.map(|_| "--on-bad-sample"));
         match (self.data.is_none(), given.first()) {
             (true, Some(&name)) => Err(no_effect(name, "without --data")),
             _ => Ok(()),

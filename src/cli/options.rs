@@ -78,6 +78,7 @@ pub(super) fn source(
     Ok(SourceOptions {
         data: data.data.clone(),
         overrides: data.preprocess.to_overrides(),
+        on_bad_sample: data.on_bad_sample.unwrap_or(default.on_bad_sample),
         samples: samples.samples,
         seed: data.seed.unwrap_or(default.seed),
         engine: engine.to_options(),

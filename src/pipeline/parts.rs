@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::setup::Setup;
 use crate::{
-    data::{Dataset, Preprocess},
+    data::{Dataset, Preprocess, Skipped},
     error::Result,
     head::{Ending, Head},
     onnx::{DataType, ModelProto, TensorProto},
@@ -34,6 +34,9 @@ pub struct DataReport {
     pub fingerprint: Option<String>,
     /// What was done to each sample.
     pub preprocess: Preprocess,
+    /// What was left out, with `--on-bad-sample skip`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub skipped: Option<Skipped>,
     /// The samples that figures come from, where they are a data set of their own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub test: Option<TestReport>,
@@ -48,6 +51,9 @@ pub struct TestReport {
     pub description: String,
     /// SHA-256 over the samples or their names and sizes.
     pub fingerprint: String,
+    /// What was left out, with `--on-bad-sample skip`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub skipped: Option<Skipped>,
 }
 
 /// The head as it was found.
@@ -96,6 +102,7 @@ impl DataReport {
             description: dataset.describe(),
             fingerprint: real.then(|| dataset.fingerprint()).transpose()?,
             preprocess: setup.preprocess.clone(),
+            skipped: dataset.skipped().cloned(),
             test: setup.test().map(TestReport::new).transpose()?,
         })
     }
@@ -107,6 +114,7 @@ impl TestReport {
             path: test.path().to_owned(),
             description: test.describe(),
             fingerprint: test.fingerprint()?,
+            skipped: test.skipped().cloned(),
         })
     }
 }

@@ -8,7 +8,7 @@ use super::{
     watch::Watch,
 };
 use crate::{
-    data::{DataOptions, Dataset, InputShape, Overrides, Preprocess},
+    data::{DataOptions, Dataset, InputShape, OnBadSample, Overrides, Preprocess},
     engine::{self, Engine, EngineChoice, EngineOptions, Selected},
     error::{Error, Result},
     features::{self, Cache, CacheChoice, Event, Extraction, FeatureSet, ModelInput, Samples},
@@ -34,6 +34,8 @@ pub struct SourceOptions {
     pub test: Option<PathBuf>,
     /// Flags on preprocessing.
     pub overrides: Overrides,
+    /// What becomes of samples that cannot be used.
+    pub on_bad_sample: OnBadSample,
     /// Most samples to score and solve on; 1,000 by default, 32 of synthetic noise.
     pub samples: Option<usize>,
     /// Seed of every random choice.
@@ -90,6 +92,10 @@ impl<'m> Setup<'m> {
         );
         reading.seed = options.seed;
         reading.preprocess = preprocess.clone();
+        reading.on_bad_sample = options.on_bad_sample;
+        if options.data.is_some() && options.on_bad_sample == OnBadSample::Skip {
+            watch.stage("looking for bad samples", None);
+        }
         let dataset = match &options.data {
             Some(path) => Dataset::open(path, &reading)?,
             None => {

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::{
+    left_out::left_out,
     numbers::{megabytes, seconds},
     table,
 };
@@ -22,6 +23,7 @@ pub fn benched(report: &BenchReport) -> String {
     });
     let mut blocks: Vec<String> = blocks.collect();
     blocks.extend(footnotes(report));
+    blocks.extend(left_out(&report.data));
     blocks.join("\n\n")
 }
 
@@ -228,6 +230,7 @@ mod tests {
                 path: None,
                 description: "synthetic".to_owned(),
                 fingerprint: None,
+                skipped: None,
                 test: None,
                 preprocess: Preprocess::default(),
             },

@@ -1,6 +1,6 @@
 //! What training a head did.
 
-use super::{numbers::count, prune::new_layer, table};
+use super::{left_out::left_out, numbers::count, prune::new_layer, table};
 use crate::{
     finetune::{Epoch, Stopped},
     pipeline::{FinetuneReport, TrainingReport},
@@ -9,6 +9,7 @@ use crate::{
 /// One line per epoch, then the figures on held-out samples.
 pub fn finetuned(report: &FinetuneReport) -> String {
     let mut blocks: Vec<String> = report.transfer.iter().map(new_layer).collect();
+    blocks.extend(left_out(&report.data));
     blocks.push(epochs(&report.training));
     if let Some(accuracy) = &report.accuracy {
         blocks.push(format!(

@@ -8,6 +8,7 @@ mod cache;
 mod finetune;
 mod gradient;
 mod inspect;
+mod left_out;
 mod numbers;
 mod prune;
 mod runtime;

@@ -2,6 +2,7 @@
 
 use super::{
     finetune::epochs,
+    left_out::left_out,
     numbers::{count, difference, grouped, share},
     table,
 };
@@ -15,6 +16,7 @@ use crate::{
 /// A short table, then what was proved and where.
 pub fn pruned(report: &PruneReport) -> String {
     let mut blocks = vec![sizes(report)];
+    blocks.extend(left_out(&report.data));
     blocks.extend(report.transfer.as_ref().map(new_layer));
     blocks.extend(worth(report));
     blocks.extend(report.trunk.as_ref().and_then(trunk));
@@ -362,6 +364,7 @@ mod tests {
                 description: "256 synthetic samples".to_owned(),
                 fingerprint: None,
                 preprocess: Preprocess::default(),
+                skipped: None,
                 test: None,
             },
             score: ScoreReport {

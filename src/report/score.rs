@@ -1,6 +1,6 @@
 //! Scores, in short: their range, layer by layer.
 
-use super::{numbers::count, table};
+use super::{left_out::left_out, numbers::count, table};
 use crate::{pipeline::ScoreReport, prune::LayerScores};
 
 /// One line per layer; the scores themselves are in the JSON document.
@@ -11,12 +11,13 @@ pub fn scored(report: &ScoreReport) -> String {
         0 => "without samples".to_owned(),
         samples => format!("on {} samples", count(samples)),
     };
-    format!(
-        "{}\n\ncriterion {}, {samples}, in {}",
-        table::numbers(&header, rows),
-        report.score.criterion,
-        report.engine
-    )
+    let mut blocks = vec![table::numbers(&header, rows)];
+    blocks.extend(left_out(&report.data));
+    blocks.push(format!(
+        "criterion {}, {samples}, in {}",
+        report.score.criterion, report.engine
+    ));
+    blocks.join("\n\n")
 }
 
 fn row(layer: &LayerScores) -> Vec<String> {

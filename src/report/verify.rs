@@ -1,6 +1,7 @@
 //! What a comparison found.
 
 use super::{
+    left_out::left_out,
     numbers::{count, difference},
     prune::proof,
     table,
@@ -9,9 +10,19 @@ use crate::pipeline::{Compared, VerifyReport};
 
 /// One line per comparison, with the measured maximum and the tolerance.
 pub fn verified(report: &VerifyReport) -> String {
-    if let Some(found) = &report.proof {
-        return proof(found);
-    }
+    let found = match &report.proof {
+        Some(found) => proof(found),
+        None => comparisons(report),
+    };
+    let blocks = [left_out(&report.data), Some(found)];
+    blocks
+        .into_iter()
+        .flatten()
+        .collect::<Vec<_>>()
+        .join("\n\n")
+}
+
+fn comparisons(report: &VerifyReport) -> String {
     let rows = report
         .comparisons
         .iter()

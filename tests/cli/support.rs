@@ -127,7 +127,7 @@ pub(crate) fn repository(path: &str) -> String {
 }
 
 /// A folder with a small classifier, `in.onnx`, one with a convolution, `maps.onnx`, and samples for
-/// both: `data.npy`, and with labels of four classes `images.idx`.
+/// both: `data.npy`, with labels of four classes `images.idx`, and with two unusable ones `holes.idx`.
 pub(crate) struct Bench {
     folder: TempDir,
 }
@@ -144,6 +144,7 @@ impl Bench {
         let labels: Vec<u8> = (0..SAMPLES).map(|i| (i % 4) as u8).collect();
         bench.put("images.idx", &idx(&[SAMPLES, 4, 4], &pixels));
         bench.put("labels.idx", &idx(&[SAMPLES], &labels));
+        bench.put("holes.idx", &with_holes());
         bench
     }
 
@@ -239,6 +240,20 @@ pub(crate) fn idx(shape: &[usize], values: &[u8]) -> Vec<u8> {
         .chain(sizes)
         .chain(values.iter().copied())
         .collect()
+}
+
+/// An IDX file of numbers; samples 3 and 17 hold one that is none.
+fn with_holes() -> Vec<u8> {
+    let value = |at: usize| match at {
+        50 | 272 => f32::NAN,
+        _ => (at * 37 % 251) as f32 / 251.0,
+    };
+    let values: Vec<u8> = (0..SAMPLES * 16)
+        .flat_map(|at| value(at).to_be_bytes())
+        .collect();
+    let mut file = idx(&[SAMPLES, 4, 4], &values);
+    file[2] = 0x0d;
+    file
 }
 
 /// A .npy file of bytes.

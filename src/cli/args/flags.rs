@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use onnx_prune::{
-    data::{Channels, Interpolation, Layout, Resize, Size},
+    data::{Channels, Interpolation, Layout, OnBadSample, Resize, Size},
     engine::{EngineChoice, ProviderChoice},
     sensitivity::{Criterion, Norm, Of, Scale},
 };
@@ -38,9 +38,14 @@ pub(in super::super) struct ScoreFlags {
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Data")]
 pub(in super::super) struct DataFlags {
-    /// Samples: a folder of images, .npy, .npz or IDX [default: synthetic noise]
+    /// Samples: a folder of images, .npy, .npz, IDX, or a .csv of paths and labels; docs/data.md has
+    /// them all [default: synthetic noise]
     #[arg(long, value_name = "PATH")]
     pub(in super::super) data: Option<PathBuf>,
+    /// What becomes of samples that cannot be read: they end the run (error), or are left out and
+    /// counted (skip, which decodes every sample once beforehand) [default: error]
+    #[arg(long, value_name = "error|skip", value_parser = values::own::<OnBadSample>)]
+    pub(in super::super) on_bad_sample: Option<OnBadSample>,
     /// Decides every random choice [default: 0]
     #[arg(long, value_name = "SEED", allow_negative_numbers = true)]
     pub(in super::super) seed: Option<u64>,
