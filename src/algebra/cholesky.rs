@@ -99,8 +99,20 @@ impl Cholesky {
     /// # Panics
     /// When `b` has not n rows.
     pub fn solve(&self, b: &Array2<f64>) -> Array2<f64> {
-        let (count, width) = b.dim();
-        let mut x = self.forward(b);
+        self.back(self.forward(b))
+    }
+
+    /// `L^-T·b`, `[n, n] x [n, M] -> [n, M]`.
+    ///
+    /// # Panics
+    /// When `b` has not n rows.
+    pub fn backward(&self, b: &Array2<f64>) -> Array2<f64> {
+        assert_eq!(b.nrows(), self.order(), "as many rows as the matrix");
+        self.back(b.as_standard_layout().into_owned())
+    }
+
+    fn back(&self, mut x: Array2<f64>) -> Array2<f64> {
+        let (count, width) = x.dim();
         let steps: Vec<_> = panels(count).zip(&self.inverses).collect();
         for (panel, inverse) in steps.iter().rev() {
             let rows = product(inverse.t(), part(x.view(), panel.clone(), 0..width));
@@ -233,6 +245,7 @@ mod tests {
             let b = random(count, 3, 2);
             assert_close(&matrix.dot(&cholesky.solve(&b)), &b, 1e-9);
             assert_close(&lower.dot(&cholesky.forward(&b)), &b, 1e-9);
+            assert_close(&lower.t().dot(&cholesky.backward(&b)), &b, 1e-9);
             let inverse = cholesky.inverse();
             assert_close(&matrix.dot(&inverse), &Array2::eye(count), 1e-9);
             assert_eq!(inverse, inverse.t());

@@ -62,8 +62,8 @@ pub struct PruneOptions {
     pub budget: Budget,
     /// What the result may cost, in place of how many neurons stay.
     pub limit: Option<Limit>,
-    /// How the kept neurons take over for the dropped ones; least squares with data, not at all
-    /// without, by default.
+    /// How the kept neurons take over for the dropped ones; by default reweighted with data, not at
+    /// all without.
     pub repair: Option<Repair>,
     /// How the smaller head is trained, if it is.
     pub training: Option<Training>,
@@ -111,7 +111,7 @@ impl PruneOptions {
     /// The repair that applies.
     pub(super) fn repair(&self) -> Repair {
         self.repair.unwrap_or(match self.has_data() {
-            true => Repair::LeastSquares,
+            true => Repair::Reweighted,
             false => Repair::None,
         })
     }

@@ -15,9 +15,16 @@
 //!
 //! A row is one sample, or one position (pixel, token) of one. With more inputs than rows the same
 //! D comes from the rows' products (`dual`), so that no matrix is larger than [`MOST`] squared.
+//!
+//! With [`Repair::Reweighted`] the last layer then goes on to the original's class probabilities
+//! (`matching`).
 
 pub mod certificate;
+mod how;
+mod layer;
+mod matching;
 mod original;
+mod pairs;
 mod ridge;
 mod rows;
 mod sites;
@@ -26,14 +33,12 @@ mod streams;
 mod tests;
 mod write;
 
-use std::{collections::BTreeMap, str::FromStr};
-
-use serde::Serialize;
+use std::collections::BTreeMap;
 
 use self::{
     original::Original,
     ridge::{Fit, Solution, Tuning},
-    sites::{Site, Wave},
+    sites::Wave,
     streams::{ErrorSums, Streams},
 };
 use crate::{
@@ -47,44 +52,13 @@ use crate::{
 };
 
 pub use certificate::{Certificate, certificate};
+pub use how::Repair;
+pub use layer::{Form, LayerRepair};
+pub use matching::Matching;
 pub use ridge::{GRID, MOST};
 
 /// Samples per run of the heads, where a model leaves it open.
 const BATCH: usize = 256;
-
-/// How a cut is compensated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Repair {
-    /// Not at all.
-    None,
-    /// The mean of what is missing goes into the bias.
-    Mean,
-    /// The kept neurons reproduce what is missing as well as they can.
-    LeastSquares,
-}
-
-impl Repair {
-    /// Every way, with its name.
-    pub const ALL: [(&'static str, Self); 3] = [
-        ("none", Self::None),
-        ("mean", Self::Mean),
-        ("least-squares", Self::LeastSquares),
-    ];
-}
-
-impl FromStr for Repair {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        let mut all = Self::ALL.into_iter();
-        let found = all.find(|(name, _)| *name == text);
-        found.map(|(_, how)| how).ok_or_else(|| Error::Argument {
-            name: "--repair",
-            what: format!("{text:?} is none of none, mean, least-squares"),
-        })
-    }
-}
 
 /// What a repair works on.
 #[derive(Clone, Copy)]
@@ -114,46 +88,9 @@ pub struct Request<'a> {
 pub struct Repaired {
     /// The initializers that change, for [`dense::set_weights`] on the head and the whole model.
     pub weights: BTreeMap<String, TensorProto>,
-    /// One entry per sink of a cut layer, in the order of the graph.
+    /// One entry per sink of a cut layer, in the order of the graph; then one for the last layer,
+    /// where it reads no cut layer and was matched.
     pub layers: Vec<LayerRepair>,
-}
-
-/// What happened at one sink.
-#[derive(Clone, Debug, Serialize)]
-pub struct LayerRepair {
-    /// The layer that was cut.
-    pub layer: String,
-    /// The node that reads it, by the value it makes.
-    pub node: String,
-    /// How it was solved; nothing where it was not.
-    pub form: Option<Form>,
-    /// Ridge, as a share of the inputs' mean variance; least squares only.
-    pub lambda: Option<f64>,
-    /// Rows that were fitted: samples times positions.
-    pub rows: usize,
-    /// Inputs that are left.
-    pub inputs: usize,
-    /// Root of the mean squared difference from the original, as a share of the original's standard
-    /// deviation, on samples that were used for nothing else; as cut.
-    pub error_before: Option<f64>,
-    /// The same as repaired, also where that was refused.
-    pub error_after: Option<f64>,
-    /// Whether the weights changed.
-    pub applied: bool,
-    /// Why they did not, or what is to be known about how they did.
-    pub note: Option<String>,
-}
-
-/// How a sink was solved.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Form {
-    /// The bias alone.
-    Mean,
-    /// A matrix over the inputs.
-    Primal,
-    /// A matrix over the rows.
-    Dual,
 }
 
 /// Why a sink stays as it was cut, or the run ends.
@@ -191,7 +128,9 @@ pub fn repair(
         return Ok(repaired);
     }
     let mut model = request.head_model.clone();
-    let mut original = Original::new(request, &waves)?;
+    let last = last(request, how)?;
+    let shown = waves.iter().chain(last.iter().flatten());
+    let mut original = Original::new(request, shown)?;
     for wave in &waves {
         let mut work = Work {
             request,
@@ -214,7 +153,68 @@ pub fn repair(
         repaired.weights.extend(weights);
         repaired.layers.extend(layers);
     }
+    match last {
+        None => {}
+        Some(Err(why)) => {
+            repaired.say_at_the_end(&format!("its probabilities are not matched: {why}"))
+        }
+        Some(Ok(wave)) => {
+            let mut work = Work {
+                request,
+                how,
+                original: &mut original,
+                model: &model,
+                wave: &wave,
+                progress,
+            };
+            let done = work.matched();
+            repaired.match_last(&wave, done)?;
+        }
+    }
     Ok(repaired)
+}
+
+/// The last layer, where it is to be matched; why it cannot be, otherwise.
+fn last(request: Request<'_>, how: Repair) -> Result<Option<Result<Wave, String>>> {
+    match how {
+        Repair::Reweighted => sites::last(request).map(Some),
+        Repair::None | Repair::Mean | Repair::LeastSquares => Ok(None),
+    }
+}
+
+impl Repaired {
+    /// Takes up what came of the last layer.
+    fn match_last(
+        &mut self,
+        wave: &Wave,
+        done: Result<(Matching, matching::New), Stop>,
+    ) -> Result<()> {
+        let site = &wave.sites[0];
+        let known = self.layers.iter().position(|layer| layer.node == site.node);
+        let place = known.unwrap_or(self.layers.len());
+        if known.is_none() {
+            self.layers.push(site.untouched(wave));
+        }
+        let layer = &mut self.layers[place];
+        match done {
+            Ok((matching, new)) => {
+                self.weights.extend(new.into_iter().flatten());
+                layer.matching = Some(matching);
+                Ok(())
+            }
+            Err(Stop::Refused(why)) => {
+                layer.say(&format!("its probabilities are not matched: {why}"));
+                Ok(())
+            }
+            Err(Stop::Failed(error)) => Err(error),
+        }
+    }
+
+    fn say_at_the_end(&mut self, sentence: &str) {
+        if let Some(layer) = self.layers.last_mut() {
+            layer.say(sentence);
+        }
+    }
 }
 
 /// How many samples a repair will send through the heads.
@@ -226,13 +226,17 @@ pub fn samples(request: Request<'_>, how: Repair) -> Result<usize> {
     let each = match how {
         Repair::None => 0,
         Repair::Mean => request.fit.len() + 2 * request.check.len(),
-        Repair::LeastSquares => {
+        Repair::LeastSquares | Repair::Reweighted => {
             let (tune, report) = halves(request.check);
             // One more tells how many positions a sample has.
             1 + request.fit.len() + tune.len() + 2 * report.len()
         }
     };
-    Ok(waves.len() * each)
+    let matched = match last(request, how)? {
+        Some(Ok(_)) if !waves.is_empty() => each - 1,
+        _ => 0,
+    };
+    Ok(waves.len() * each + matched)
 }
 
 /// Every second position chooses, the others are measured.
@@ -257,25 +261,14 @@ type Done = (Vec<LayerRepair>, BTreeMap<String, TensorProto>);
 impl Work<'_, '_> {
     fn run(&mut self) -> Result<Done, Stop> {
         let (tune, report) = match self.how {
-            Repair::LeastSquares => halves(self.request.check),
+            Repair::LeastSquares | Repair::Reweighted => halves(self.request.check),
             Repair::None | Repair::Mean => (Vec::new(), self.request.check.to_vec()),
         };
-        let enough = |have: usize, need: usize, what: &str| match have < need {
-            true => Err(Stop::Refused(format!(
-                "{have} samples are too few to {what}"
-            ))),
-            false => Ok(()),
-        };
-        enough(self.request.fit.len(), 2, "fit")?;
-        enough(
-            tune.len() + report.len(),
-            1 + usize::from(self.how == Repair::LeastSquares),
-            "check the result on",
-        )?;
+        self.enough(tune.len(), report.len())?;
         let mut streams = Streams::new(self.request, self.model, self.wave, self.original)?;
         let solution = match self.how {
             Repair::None | Repair::Mean => self.mean(&mut streams)?,
-            Repair::LeastSquares => self.least_squares(&mut streams, &tune)?,
+            Repair::LeastSquares | Repair::Reweighted => self.least_squares(&mut streams, &tune)?,
         };
         let before = self.errors(&mut streams, &report)?;
         let mut weights = Vec::with_capacity(self.wave.sites.len());
@@ -289,6 +282,18 @@ impl Work<'_, '_> {
         let mut streams = Streams::new(self.request, &changed, self.wave, self.original)?;
         let after = self.errors(&mut streams, &report)?;
         Ok(self.judged(&solution, weights, &before, &after))
+    }
+
+    fn enough(&self, tune: usize, report: usize) -> Result<(), Stop> {
+        let enough = |have: usize, need: usize, what: &str| match have < need {
+            true => Err(Stop::Refused(format!(
+                "{have} samples are too few to {what}"
+            ))),
+            false => Ok(()),
+        };
+        enough(self.request.fit.len(), 2, "fit")?;
+        let need = 1 + usize::from(self.how.solves());
+        enough(tune + report, need, "check the result on")
     }
 
     fn mean(&mut self, streams: &mut Streams) -> Result<Solution, Stop> {
@@ -386,30 +391,6 @@ impl Work<'_, '_> {
             kept.extend(new.filter(|_| applied).into_iter().flatten());
         }
         (layers, kept)
-    }
-}
-
-impl Site {
-    fn untouched(&self, wave: &Wave) -> LayerRepair {
-        LayerRepair {
-            layer: self.layer.clone(),
-            node: self.node.clone(),
-            form: None,
-            lambda: None,
-            rows: 0,
-            inputs: wave.inputs(),
-            error_before: None,
-            error_after: None,
-            applied: false,
-            note: None,
-        }
-    }
-
-    fn refused(&self, wave: &Wave, why: String) -> LayerRepair {
-        LayerRepair {
-            note: Some(format!("stays as cut: {why}")),
-            ..self.untouched(wave)
-        }
     }
 }
 

@@ -28,7 +28,10 @@ impl Original {
     ///
     /// # Errors
     /// [`crate::Error::Engine`] when the engine cannot load it.
-    pub(super) fn new(request: Request<'_>, waves: &[Wave]) -> Result<Self> {
+    pub(super) fn new<'w>(
+        request: Request<'_>,
+        waves: impl Iterator<Item = &'w Wave>,
+    ) -> Result<Self> {
         let Request {
             engine,
             graph,
@@ -37,7 +40,7 @@ impl Original {
             features,
             ..
         } = request;
-        let sites = waves.iter().flat_map(|wave| &wave.sites);
+        let sites = waves.flat_map(|wave| &wave.sites);
         let mut values: Vec<String> = sites.map(|site| site.dense.value.clone()).collect();
         values.sort();
         values.dedup();

@@ -15,7 +15,12 @@ use std::ops::Range;
 
 use ndarray::{Array2, ArrayView2, Axis, Slice};
 
-use super::{Form, Stop, sites::Wave};
+use super::{
+    Form, Stop,
+    layer::say,
+    pairs::{Pairs, Spread, blocks, only},
+    sites::Wave,
+};
 use crate::algebra::{Cholesky, CrossCovariance, add_gram, product};
 
 /// Ridge strengths that are tried, as shares of the mean variance; of equals, the first wins.
@@ -26,12 +31,6 @@ pub const MOST: usize = 6144;
 
 /// Most rows that choose the ridge: 2,048 tell its error to within 2 %.
 pub(super) const MOST_TUNED: usize = 2048;
-
-/// Inputs that are widened to f64 at a time.
-const COLUMNS: usize = 1024;
-
-/// A variance below this share of the squared mean is rounding of f32 values that are all equal.
-const CONSTANT: f64 = 1e-12;
 
 /// What each site of a wave changes.
 pub(super) struct Solution {
@@ -71,10 +70,7 @@ impl Solution {
 
     /// Adds a sentence to the note.
     pub(super) fn say(&mut self, sentence: String) {
-        self.note = Some(match self.note.take() {
-            Some(note) => format!("{note}; {sentence}"),
-            None => sentence,
-        });
+        say(&mut self.note, &sentence);
     }
 }
 
@@ -170,90 +166,6 @@ impl Fit {
             Self::Primal(sums) => primal(*sums, tuning, wave),
             Self::Dual(pairs) => dual(&pairs, tuning, wave),
         }
-    }
-}
-
-/// Rows x `[N, F]` and r `[N, G]`.
-pub(super) struct Pairs {
-    inputs: usize,
-    width: usize,
-    x: Vec<f32>,
-    r: Vec<f32>,
-}
-
-impl Pairs {
-    fn new(inputs: usize, width: usize) -> Self {
-        Self {
-            inputs,
-            width,
-            x: Vec::new(),
-            r: Vec::new(),
-        }
-    }
-
-    fn add(&mut self, x: &[f32], r: &[f32]) {
-        self.x.extend_from_slice(x);
-        self.r.extend_from_slice(r);
-    }
-
-    fn rows(&self) -> usize {
-        self.r.len() / self.width.max(1)
-    }
-
-    /// Columns of x about `mean`, in f64.
-    fn centred(&self, columns: Range<usize>, mean: &[f64]) -> Array2<f64> {
-        let shape = (self.rows(), columns.len());
-        Array2::from_shape_fn(shape, |(row, column)| {
-            let column = columns.start + column;
-            f64::from(self.x[row * self.inputs + column]) - mean[column]
-        })
-    }
-
-    /// r about `mean`, in f64.
-    fn residuals(&self, mean: &[f64]) -> Array2<f64> {
-        Array2::from_shape_fn((self.rows(), self.width), |(row, column)| {
-            f64::from(self.r[row * self.width + column]) - mean[column]
-        })
-    }
-
-    fn means(values: &[f32], width: usize) -> Vec<f64> {
-        let mut sums = vec![0.0; width];
-        let rows = values.chunks_exact(width.max(1));
-        let count = rows.len().max(1) as f64;
-        for row in rows {
-            let sums = sums.iter_mut().zip(row);
-            sums.for_each(|(sum, &value)| *sum += f64::from(value));
-        }
-        sums.iter().map(|sum| sum / count).collect()
-    }
-}
-
-/// Which inputs vary, and by how much on average.
-struct Spread {
-    live: Vec<bool>,
-    mean: f64,
-}
-
-impl Spread {
-    fn new(variances: &[f64], means: &[f64]) -> Self {
-        let pairs = variances.iter().zip(means);
-        let live: Vec<bool> = pairs
-            .map(|(variance, mean)| *variance > CONSTANT * mean * mean)
-            .collect();
-        let count = live.iter().filter(|live| **live).count();
-        let sum: f64 = variances
-            .iter()
-            .zip(&live)
-            .map(|(v, live)| v * f64::from(*live))
-            .sum();
-        Self {
-            live,
-            mean: sum / count.max(1) as f64,
-        }
-    }
-
-    fn is_empty(&self) -> bool {
-        !self.live.contains(&true)
     }
 }
 
@@ -367,7 +279,7 @@ fn dual(pairs: &Pairs, tuning: &Tuning, wave: &Wave) -> Result<Solution, Stop> {
     enough(rows)?;
     let means = Pairs::means(&pairs.x, pairs.inputs);
     let residuals = Pairs::means(&pairs.r, pairs.width);
-    let variances = variances(pairs, &means);
+    let variances = pairs.variances(&means);
     let spread = Spread::new(&variances, &means);
     if spread.is_empty() {
         return Ok(bias_alone(rows, residuals, wave));
@@ -419,30 +331,6 @@ fn bias_alone(rows: usize, residuals: Vec<f64>, wave: &Wave) -> Solution {
         shift: residuals,
         sites: columns(wave).map(|columns| (columns, None)).collect(),
     }
-}
-
-fn variances(pairs: &Pairs, means: &[f64]) -> Vec<f64> {
-    let mut sums = vec![0.0; pairs.inputs];
-    for row in pairs.x.chunks_exact(pairs.inputs.max(1)) {
-        for ((sum, &value), mean) in sums.iter_mut().zip(row).zip(means) {
-            *sum += (f64::from(value) - mean).powi(2);
-        }
-    }
-    let count = pairs.rows().max(1) as f64;
-    sums.iter().map(|sum| sum / count).collect()
-}
-
-/// Columns that do not vary become 0.
-fn only(live: &[bool], mut columns: Array2<f64>) -> Array2<f64> {
-    for (column, _) in live.iter().enumerate().filter(|(_, live)| !**live) {
-        columns.column_mut(column).fill(0.0);
-    }
-    columns
-}
-
-fn blocks(inputs: usize) -> impl Iterator<Item = Range<usize>> {
-    let starts = (0..inputs).step_by(COLUMNS);
-    starts.map(move |start| start..(start + COLUMNS).min(inputs))
 }
 
 fn columns(wave: &Wave) -> impl Iterator<Item = Range<usize>> + '_ {

@@ -4,11 +4,23 @@ use super::{LayerRepair, Request};
 use crate::{
     error::Result,
     graph::{Graph, NodeId},
+    head::Layer,
     prune::{
         Plan, Sink,
         dense::{self, Dense, Kind},
     },
 };
+
+/// Operators that hand the class scores on as they are, in another shape at most.
+const VIEWS: [&str; 7] = [
+    "Cast",
+    "Dropout",
+    "Flatten",
+    "Identity",
+    "Reshape",
+    "Squeeze",
+    "Unsqueeze",
+];
 
 /// Sinks that read the same value in the same way: one factor serves them all.
 #[derive(Debug)]
@@ -94,11 +106,65 @@ pub(super) fn waves(request: Request<'_>) -> Result<(Vec<Wave>, Vec<LayerRepair>
                 error_before: None,
                 error_after: None,
                 applied: false,
+                matching: None,
                 note: Some(format!("stays as cut: {why}")),
             }),
         }
     }
     Ok((waves, misfits))
+}
+
+/// The layer that makes the logits, by itself; why there is no such layer, otherwise.
+pub(super) fn last(request: Request<'_>) -> Result<Result<Wave, String>> {
+    let Request { graph, head, .. } = request;
+    let pruned = Graph::new(request.head_model)?;
+    let node = match head.scores.last[..] {
+        [node] => node,
+        _ => return Ok(Err("several layers make the class scores".to_owned())),
+    };
+    let Some(output) = graph.output(node, 0) else {
+        return Ok(Err("nothing reads it".to_owned()));
+    };
+    let name = graph.name(output).to_owned();
+    let dense = match dense::find(&pruned, &name) {
+        Ok(dense) => dense,
+        Err(error) => return Ok(Err(error.to_string())),
+    };
+    if let Some(between) = between(&pruned, &dense.value, graph.name(head.scores.logits)) {
+        return Ok(Err(between));
+    }
+    if dense.outputs() != head.scores.classes {
+        return Ok(Err("it makes more values than there are classes".to_owned()));
+    }
+    let reads = |layer: &&Layer| layer.group.sinks.iter().any(|sink| sink.at.node == node);
+    let layer = head.layers.iter().rfind(reads);
+    let layer = layer.map_or_else(|| name.clone(), |layer| layer.name.clone());
+    let site = Site {
+        layer,
+        node: name,
+        dense,
+        kept: None,
+    };
+    Ok(Ok(Wave { sites: vec![site] }))
+}
+
+/// What stands between a value and the logits, other than operators that only rename them.
+fn between(graph: &Graph<'_>, value: &str, logits: &str) -> Option<String> {
+    let mut at = graph.value(logits);
+    while let Some(id) = at {
+        if graph.name(id) == value {
+            return None;
+        }
+        let Some(node) = graph.producer(id) else {
+            break;
+        };
+        if !VIEWS.contains(&graph.node(node).op()) {
+            let site = graph.site(node);
+            return Some(format!("between it and the class scores stands {site}"));
+        }
+        at = graph.input(node, 0);
+    }
+    Some("it does not make the class scores".to_owned())
 }
 
 /// The sinks of the layers that lost neurons, in the order of the graph.

@@ -122,7 +122,7 @@ impl<'w> Streams<'w> {
 
     fn check(&self, block: &Block) -> Result<()> {
         let finite = |values: &[f32]| values.iter().all(|value| value.is_finite());
-        let site = |site: &super::Site, value: &str| Error::Invalid {
+        let site = |site: &super::sites::Site, value: &str| Error::Invalid {
             site: Site::value(value),
             what: format!(
                 "is NaN or infinite for one of the samples; the weights or the data behind layer {:?} hold such numbers, or very large ones",

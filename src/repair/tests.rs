@@ -1,3 +1,4 @@
+mod last;
 mod slow;
 
 use super::*;
@@ -81,7 +82,11 @@ fn run(
         seen += count;
         Ok(())
     })?;
-    if repaired.layers.iter().all(|layer| layer.form.is_some()) {
+    let stopped = |layer: &LayerRepair| {
+        let note = layer.note.as_deref().unwrap_or_default();
+        note.contains("stays as cut") || note.contains("are not matched")
+    };
+    if !repaired.layers.iter().any(stopped) {
         assert_eq!(seen, samples(request, how)?, "progress counts what it says");
     }
     let mut changed = head_model.clone();
@@ -400,7 +405,7 @@ fn primal_and_dual_give_the_same() {
         beta: 1.0,
     };
     let wave = Wave {
-        sites: vec![Site {
+        sites: vec![sites::Site {
             layer: "features".to_owned(),
             node: "y".to_owned(),
             dense: graph_dense,

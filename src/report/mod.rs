@@ -11,6 +11,7 @@ mod inspect;
 mod left_out;
 mod numbers;
 mod prune;
+mod repair;
 mod runtime;
 mod score;
 mod table;

@@ -4,6 +4,7 @@ use super::{
     finetune::epochs,
     left_out::left_out,
     numbers::{count, difference, grouped, share},
+    repair::repair,
     table,
 };
 use crate::{
@@ -20,7 +21,7 @@ pub fn pruned(report: &PruneReport) -> String {
     blocks.extend(report.transfer.as_ref().map(new_layer));
     blocks.extend(worth(report));
     blocks.extend(report.trunk.as_ref().and_then(trunk));
-    blocks.extend(repair(report));
+    blocks.extend(repair(&report.repair.layers));
     blocks.extend(report.training.as_ref().map(epochs));
     blocks.extend(report.search.as_ref().map(search));
     blocks.push(match &report.verification {
@@ -174,40 +175,6 @@ fn certified(found: &Certificate) -> String {
     }
 }
 
-/// What the repair did to each layer it looked at.
-fn repair(report: &PruneReport) -> Option<String> {
-    let layers = &report.repair.layers;
-    if layers.is_empty() {
-        return None;
-    }
-    let rows = layers.iter().map(|layer| {
-        vec![
-            layer.node.clone(),
-            layer.error_before.map_or_else(String::new, percent),
-            layer.error_after.map_or_else(String::new, percent),
-            if layer.applied {
-                "repaired"
-            } else {
-                "left as cut"
-            }
-            .to_owned(),
-        ]
-    });
-    let header = ["repair: error of", "cut", "repaired", ""];
-    let mut text = table::numbers(&header, rows.collect());
-    for layer in layers {
-        if let Some(note) = &layer.note {
-            text.push_str(&format!("\n{}: {note}", layer.node));
-        }
-    }
-    Some(text)
-}
-
-/// A share as a percentage.
-fn percent(share: f64) -> String {
-    format!("{:.1} %", 100.0 * share)
-}
-
 /// What the search looked at, and what it ended with.
 fn search(report: &SearchReport) -> String {
     let rows = report.tried.iter().map(|tried| {
@@ -306,7 +273,7 @@ mod tests {
             Limit, Metric, RepairReport, Tried, Worth,
         },
         prune::Plan,
-        repair::{Form, LayerRepair, Repair},
+        repair::{Form, LayerRepair, Matching, Repair},
         sensitivity::{Criterion, Norm, Of, Scale, ScoreReport},
     };
 
@@ -470,9 +437,21 @@ mod tests {
             error_before: Some(0.75),
             error_after: Some(0.125),
             applied: true,
+            matching: Some(Matching {
+                steps: 42,
+                rows: 900,
+                divergence_before: 0.0625,
+                divergence_after: 0.03125,
+                applied: true,
+            }),
             note: None,
         };
         let refused = LayerRepair {
+            matching: Some(Matching {
+                divergence_after: 0.125,
+                applied: false,
+                ..repaired.matching.clone().unwrap()
+            }),
             node: "fc2".to_owned(),
             error_after: Some(0.8),
             applied: false,
@@ -517,6 +496,8 @@ mod tests {
         repair: error of     cut  repaired
         fc1               75.0 %    12.5 %     repaired
         fc2               75.0 %    80.0 %  left as cut
+        fc1: class probabilities matched in 42 steps, divergence from the original's 0.0625 -> 0.0312 nats
+        fc2: class probabilities left as they are: divergence from the original's 0.0625, 0.1250 after 42 steps
         fc2: the repair made it worse
 
         keep    bytes  points lost  budget

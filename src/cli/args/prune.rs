@@ -127,8 +127,8 @@ pub(in super::super) struct TransferFlags {
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Repair")]
 pub(in super::super) struct RepairFlags {
-    /// How kept neurons take over for dropped ones: none, mean or least-squares [default:
-    /// least-squares with --data, none without]
+    /// How kept neurons take over for dropped ones: none, mean, least-squares, or reweighted (least
+    /// squares, then the class probabilities) [default: reweighted with --data, none without]
     #[arg(long, value_name = "HOW", value_parser = values::own::<Repair>)]
     pub(in super::super) repair: Option<Repair>,
     /// Measure random and weight-norm choices of as many neurons beside the result
