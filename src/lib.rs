@@ -44,6 +44,7 @@
 
 pub mod algebra;
 pub mod data;
+mod disk;
 pub mod engine;
 pub mod error;
 pub mod eval;

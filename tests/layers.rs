@@ -17,7 +17,7 @@ use std::{
 
 /// A module may name modules of rows above its own line in this table, and itself.
 const LAYERS: &[&[&str]] = &[
-    &["error"],
+    &["error", "disk"],
     &["onnx", "data", "algebra"],
     &["graph", "engine"],
     &["grad", "prune"],

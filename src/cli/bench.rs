@@ -49,6 +49,7 @@ fn options_of(args: &BenchArgs) -> Result<BenchOptions> {
         source: SourceOptions {
             engine: EngineOptions {
                 provider: engine.provider.unwrap_or_default(),
+                precision: engine.precision,
                 ort_library: engine.ort_lib.clone(),
                 ..EngineOptions::default()
             },

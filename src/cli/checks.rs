@@ -46,6 +46,14 @@ impl Global {
             None => Ok(()),
         }
     }
+
+    /// What prints a text for another program has no report, either.
+    pub(super) fn refuse_report(&self, when: &str) -> Result<()> {
+        match self.json {
+            true => Err(no_effect("--json", when)),
+            false => self.refuse_progress(when),
+        }
+    }
 }
 
 impl DataFlags {
@@ -160,6 +168,7 @@ impl InspectArgs {
             ("--batch", self.batch.is_some()),
             ("--engine", engine.engine.is_some()),
             ("--provider", engine.provider.is_some()),
+            ("--precision", engine.precision.is_some()),
             ("--threads", engine.threads.is_some()),
             ("--ort-lib", engine.ort_lib.is_some()),
         ];

@@ -8,6 +8,7 @@ mod args;
 mod bench;
 mod cache;
 mod checks;
+mod demo;
 mod failure;
 mod finetune;
 mod gradient;
@@ -19,6 +20,7 @@ mod progress;
 mod prune;
 mod runtime;
 mod score;
+mod shell;
 mod train;
 mod values;
 mod verify;
@@ -79,6 +81,9 @@ fn run(cli: &Cli) -> Result<Outcome> {
         Some(Command::PeakMemory(args)) => bench::peak_memory(args, &cli.global),
         Some(Command::Runtime(args)) => runtime::run(args, &cli.global),
         Some(Command::Cache(args)) => cache::run(args, &cli.global),
+        Some(Command::Demo(args)) => demo::run(args, &cli.global),
+        Some(Command::Completions(args)) => shell::completions(args, &cli.global),
+        Some(Command::Man(args)) => shell::man(args, &cli.global),
         None => prune::run(&cli.prune, &cli.global),
     }
 }

@@ -35,6 +35,7 @@ impl EngineFlags {
         EngineOptions {
             engine: self.engine.unwrap_or_default(),
             provider: self.provider.unwrap_or_default(),
+            precision: self.precision,
             threads: self.threads,
             ort_library: self.ort_lib.clone(),
         }

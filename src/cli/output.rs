@@ -25,10 +25,20 @@ pub(super) fn print<T: Serialize>(
     write(&text)
 }
 
-/// A reader that has seen enough (`| head`) is no failure.
 fn write(text: &str) -> Result<()> {
     let mut stdout = anstream::stdout().lock();
     let written = writeln!(stdout, "{}", text.trim_end()).and_then(|()| stdout.flush());
+    done(written)
+}
+
+/// Prints a text for another program, as it is.
+pub(super) fn bytes(text: &[u8]) -> Result<()> {
+    let mut stdout = io::stdout().lock();
+    done(stdout.write_all(text).and_then(|()| stdout.flush()))
+}
+
+/// A reader that has seen enough (`| head`) is no failure.
+fn done(written: io::Result<()>) -> Result<()> {
     match written {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         written => written.map_err(closed),

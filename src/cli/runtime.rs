@@ -4,17 +4,23 @@ use std::sync::Arc;
 
 use onnx_prune::{
     Result,
-    engine::{self, Engine, EngineChoice, EngineInfo, EngineOptions, runtime},
+    engine::{
+        self, Engine, EngineChoice, EngineInfo, EngineOptions, Selected,
+        cuda::Cuda,
+        runtime::{self, Build},
+    },
     onnx::{DataType, Dim, GraphProto, ModelProto, NodeProto, Tensor, ValueInfoProto},
+    pipeline::Watch,
     report,
 };
 use serde::Serialize;
 
 use super::{
     Outcome,
-    args::{Global, RuntimeAction, RuntimeArgs},
+    args::{CheckArgs, Global, InstallArgs, RuntimeAction, RuntimeArgs},
     checks::no_effect,
     output,
+    progress::Terminal,
 };
 
 /// Old enough for every ONNX Runtime that can be loaded.
@@ -27,11 +33,11 @@ pub(super) fn run(args: &RuntimeArgs, global: &Global) -> Result<Outcome> {
     global.refuse_progress("with runtime")?;
     match args.action {
         None => list(args, global),
-        Some(RuntimeAction::Check) => check(args, global),
-        Some(RuntimeAction::Install) if args.ort_lib.is_some() => {
+        Some(RuntimeAction::Check(check_args)) => check(args, check_args, global),
+        Some(RuntimeAction::Install(_)) if args.ort_lib.is_some() => {
             Err(no_effect("--ort-lib", "with runtime install"))
         }
-        Some(RuntimeAction::Install) => install(global),
+        Some(RuntimeAction::Install(install_args)) => install(install_args, global),
     }
 }
 
@@ -40,16 +46,20 @@ struct Listed {
     schema: &'static str,
     candidates: Vec<runtime::Candidate>,
     tract: EngineInfo,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cuda: Option<Cuda>,
 }
 
 fn list(args: &RuntimeArgs, global: &Global) -> Result<Outcome> {
+    let candidates = runtime::candidates(args.ort_lib.as_deref());
     let listed = Listed {
         schema: "onnx-prune/runtime/v1",
-        candidates: runtime::candidates(args.ort_lib.as_deref()),
+        cuda: runtime::cuda(&candidates),
+        candidates,
         tract: engine::tract(None).info().clone(),
     };
     output::print(global, &listed, || {
-        report::runtimes(&listed.candidates, &listed.tract)
+        report::runtimes(&listed.candidates, &listed.tract, listed.cuda.as_ref())
     })?;
     Ok(Outcome::Done)
 }
@@ -61,11 +71,16 @@ struct Installed {
     installed: runtime::Installed,
 }
 
-fn install(global: &Global) -> Result<Outcome> {
+fn install(args: InstallArgs, global: &Global) -> Result<Outcome> {
+    let build = if args.cuda { Build::Cuda } else { Build::Cpu };
+    // It takes minutes, and nobody should be surprised by what it leaves on the disk.
+    let terminal = Terminal::new(global);
+    let say = |text: &str| terminal.note(text);
     let done = Installed {
         schema: "onnx-prune/runtime-install/v1",
-        installed: runtime::install()?,
+        installed: runtime::install(build, &say)?,
     };
+    drop(terminal);
     output::print(global, &done, || {
         let runtime::Installed {
             library,
@@ -92,13 +107,15 @@ struct Checked {
 }
 
 /// Runs one small dense layer in both engines.
-fn check(args: &RuntimeArgs, global: &Global) -> Result<Outcome> {
+fn check(args: &RuntimeArgs, check: CheckArgs, global: &Global) -> Result<Outcome> {
     let options = EngineOptions {
         engine: EngineChoice::Ort,
+        provider: check.provider.unwrap_or_default(),
         ort_library: args.ort_lib.clone(),
         ..EngineOptions::default()
     };
-    let engines: [Arc<dyn Engine>; 2] = [engine::open(&options)?.engine, engine::tract(None)];
+    let Selected { engine: ort, note } = engine::open(&options)?;
+    let engines: [Arc<dyn Engine>; 2] = [ort, engine::tract(None)];
     let [ort, tract] = [dense(engines[0].as_ref())?, dense(engines[1].as_ref())?];
     let differences = ort
         .iter()
@@ -118,6 +135,7 @@ fn check(args: &RuntimeArgs, global: &Global) -> Result<Outcome> {
             .iter()
             .map(|info| format!("{info}: runs"))
             .collect();
+        lines.extend(note);
         lines.push(format!(
             "largest difference {max_difference:.1e}, at most {TOLERANCE:.0e} allowed"
         ));

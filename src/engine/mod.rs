@@ -9,8 +9,11 @@
 //! may change from run to run (tract then compiles another plan). Both engines check names, types
 //! and shapes of the inputs in the same place and with the same words.
 
+pub mod cuda;
+mod info;
 mod inputs;
 pub mod ort;
+mod process;
 pub mod runtime;
 mod select;
 mod steps;
@@ -21,13 +24,10 @@ mod tests;
 pub mod tract;
 mod widen;
 
-use std::path::PathBuf;
-
-use serde::Serialize;
-
 use crate::error::Result;
 use crate::onnx::{DataType, Dim, ModelProto, Tensor};
 
+pub use self::info::{EngineInfo, OnCpu, Precision};
 pub use self::ort::ort;
 pub use self::select::{EngineChoice, EngineOptions, ProviderChoice, Selected, open};
 pub use self::steps::Steps;
@@ -95,36 +95,6 @@ pub struct Port {
     pub dtype: DataType,
     /// Sizes of the axes; nothing where the model does not say even the rank.
     pub dims: Option<Vec<Dim>>,
-}
-
-/// What runs where, for the terminal and for every report.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct EngineInfo {
-    /// `tract` or `onnxruntime`.
-    pub name: &'static str,
-    /// Version of the runtime.
-    pub version: String,
-    /// `cpu` or `cuda:0`.
-    pub provider: String,
-    /// The shared library, where the engine is one.
-    pub library: Option<PathBuf>,
-    /// Threads that compute.
-    pub threads: usize,
-}
-
-impl std::fmt::Display for EngineInfo {
-    /// `onnxruntime 1.32.0 on cpu, 2 threads`
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let threads = match self.threads {
-            1 => "1 thread".to_owned(),
-            count => format!("{count} threads"),
-        };
-        write!(
-            f,
-            "{} {} on {}, {threads}",
-            self.name, self.version, self.provider
-        )
-    }
 }
 
 /// The number of threads asked for, else one per core this process may use.

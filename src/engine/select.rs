@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::ort::NAME as ORT;
 use super::runtime::discover::{self, Found, Surroundings};
-use super::{Engine, ort, tract};
+use super::{Engine, Precision, cuda, ort, tract};
 use crate::error::{Error, Result};
 
 /// Which runtime to use.
@@ -40,6 +40,8 @@ pub struct EngineOptions {
     pub engine: EngineChoice,
     /// Where it computes.
     pub provider: ProviderChoice,
+    /// How exact products are on a CUDA device, which must be asked for then; fp32 by default.
+    pub precision: Option<Precision>,
     /// Threads that compute; one per core by default.
     pub threads: Option<usize>,
     /// The ONNX Runtime library to use, instead of looking for one.
@@ -72,7 +74,7 @@ fn open_in(options: &EngineOptions, surroundings: &Surroundings) -> Result<Selec
         });
     }
     let mut passed_over = Vec::new();
-    for found in discover::search(surroundings, options.ort_library.as_deref()) {
+    for found in candidates(options, surroundings) {
         match open_library(options, &found) {
             Ok(mut selected) => {
                 selected.note = joined(passed_over.into_iter().chain(selected.note).collect());
@@ -85,6 +87,28 @@ fn open_in(options: &EngineOptions, surroundings: &Surroundings) -> Result<Selec
     without_library(options, passed_over)
 }
 
+/// The libraries in the order in which they are tried: as they are found; but where there is a GPU
+/// and nobody named a library, one that is ready for CUDA comes first.
+fn candidates<'s>(
+    options: &EngineOptions,
+    surroundings: &'s Surroundings,
+) -> Box<dyn Iterator<Item = Found> + 's> {
+    let found = discover::search(surroundings, options.ort_library.as_deref());
+    if options.provider != ProviderChoice::Auto || !cuda::has_driver() {
+        return Box::new(found);
+    }
+    let mut all: Vec<Found> = found.collect();
+    let is_ready = |found: &Found| {
+        discover::has_cuda(&found.path) && cuda::Cuda::look(Some(&found.path)).problem.is_none()
+    };
+    if !all.iter().any(|found| found.named)
+        && let Some(ready) = all.iter().position(is_ready)
+    {
+        all[..=ready].rotate_right(1);
+    }
+    Box::new(all.into_iter())
+}
+
 /// Options that ask for two things at once are refused rather than one of them ignored.
 fn check(options: &EngineOptions) -> Result<()> {
     let tract = options.engine == EngineChoice::Tract;
@@ -92,6 +116,12 @@ fn check(options: &EngineOptions) -> Result<()> {
         return Err(Error::Argument {
             name: "--provider",
             what: "tract computes on the CPU only; cuda needs --engine ort".to_owned(),
+        });
+    }
+    if options.precision.is_some() && !matches!(options.provider, ProviderChoice::Cuda(_)) {
+        return Err(Error::Argument {
+            name: "--precision",
+            what: "has no effect without --provider cuda".to_owned(),
         });
     }
     if tract && options.ort_library.is_some() {
@@ -110,23 +140,28 @@ fn check(options: &EngineOptions) -> Result<()> {
 }
 
 fn open_library(options: &EngineOptions, found: &Found) -> Result<Selected> {
-    let open = |provider| ort(&found.path, provider, options.threads);
-    let cuda = ProviderChoice::Cuda(0);
+    let precision = options.precision.unwrap_or_default();
+    let open = |provider| ort(&found.path, provider, precision, options.threads);
+    let has_cuda = discover::has_cuda(&found.path);
     let (engine, note) = match options.provider {
-        // Only where the library brings CUDA is it worth saying that it does not work.
-        ProviderChoice::Auto if discover::has_cuda(&found.path) => match open(cuda) {
-            Ok(engine) => (engine, None),
+        // Only where the library brings CUDA is it worth saying whether it works.
+        ProviderChoice::Auto if has_cuda => match open(ProviderChoice::Cuda(0)) {
+            Ok(engine) => {
+                let note =
+                    "running on cuda:0, which was found; --provider cpu would not".to_owned();
+                (engine, Some(note))
+            }
             Err(error) => {
                 let note = format!("running on the CPU, as cuda does not work here ({error})");
                 (open(ProviderChoice::Cpu)?, Some(note))
             }
         },
-        ProviderChoice::Cuda(_) if !discover::has_cuda(&found.path) => {
+        ProviderChoice::Cuda(_) if !has_cuda => {
             return Err(Error::Engine {
                 engine: ORT,
                 what: format!(
-                    "{}: is built for the CPU only; cuda needs the library of the package \
-                     onnxruntime-gpu",
+                    "{}: is built for the CPU only; `onnx-prune runtime install --cuda` fetches \
+                     the build of the package onnxruntime-gpu",
                     found.path.display()
                 ),
             });
@@ -151,9 +186,13 @@ fn without_library(options: &EngineOptions, mut notes: Vec<String>) -> Result<Se
     let must =
         options.engine == EngineChoice::Ort || matches!(options.provider, ProviderChoice::Cuda(_));
     if must {
+        let install = match options.provider {
+            ProviderChoice::Cuda(_) => "runtime install --cuda",
+            ProviderChoice::Auto | ProviderChoice::Cpu => "runtime install",
+        };
         notes.insert(
             0,
-            "no usable library found; `onnx-prune runtime install` fetches one".to_owned(),
+            format!("no usable library found; `onnx-prune {install}` fetches one"),
         );
         return Err(Error::Engine {
             engine: ORT,
@@ -241,6 +280,21 @@ mod tests {
         let cases = [
             // the embedded engine has no CUDA
             (tract(ProviderChoice::Cuda(0)), "--provider"),
+            // a precision that the CPU does not have, or may turn out not to
+            (
+                EngineOptions {
+                    precision: Some(Precision::Fp32),
+                    ..options(EngineChoice::Auto, ProviderChoice::Cpu)
+                },
+                "--precision",
+            ),
+            (
+                EngineOptions {
+                    precision: Some(Precision::Tf32),
+                    ..options(EngineChoice::Ort, ProviderChoice::Auto)
+                },
+                "--precision",
+            ),
             // a library that nobody would load
             (
                 EngineOptions {

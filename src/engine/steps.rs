@@ -138,6 +138,11 @@ impl Layout {
         placed.collect()
     }
 
+    /// Whether a step renews what is held there.
+    pub(super) fn renews(&self, at: usize) -> bool {
+        self.outputs.iter().any(|output| output.renews == Some(at))
+    }
+
     /// Names of what is held.
     pub(super) fn held(&self) -> impl Iterator<Item = &str> {
         self.held.iter().map(|port| port.name.as_str())

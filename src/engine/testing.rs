@@ -11,7 +11,7 @@ use std::sync::{Arc, OnceLock};
 
 use super::runtime::install_into;
 use super::select::ProviderChoice;
-use super::{Engine, ort, tract};
+use super::{Engine, Precision, ort, tract};
 use crate::onnx::{DataType, Dim, GraphProto, ModelProto, NodeProto, Tensor, ValueInfoProto};
 
 /// Threads of the engines in tests, fixed so that sums are added up in the same order everywhere.
@@ -26,7 +26,12 @@ pub fn engines() -> Vec<Arc<dyn Engine>> {
     static ENGINES: OnceLock<Vec<Arc<dyn Engine>>> = OnceLock::new();
     let open = || {
         let library = ort_library();
-        match ort(&library, ProviderChoice::Cpu, Some(THREADS)) {
+        match ort(
+            &library,
+            ProviderChoice::Cpu,
+            Precision::Fp32,
+            Some(THREADS),
+        ) {
             Ok(ort) => vec![tract(Some(THREADS)), ort],
             Err(error) => panic!("the tests need ONNX Runtime: {error}"),
         }

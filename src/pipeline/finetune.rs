@@ -170,7 +170,7 @@ pub fn finetune(options: &FinetuneOptions, watch: &dyn Watch) -> Result<Finetune
         schema: SCHEMA,
         input: FileReport::new(&options.input, model.file_bytes(), &model.proto),
         output: FileReport::new(&options.output, bytes, &changed),
-        engine: setup.engine().info().clone(),
+        engine: setup.engine_used(watch),
         data: DataReport::new(&setup, &setup.dataset)?,
         seed: options.source.seed,
         head: HeadReport::new(&setup, &head),

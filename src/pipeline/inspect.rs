@@ -176,7 +176,7 @@ pub fn inspect(options: &InspectOptions, watch: &dyn Watch) -> Result<InspectRep
     let (worth, verdict) = verdict::verdict(&parts, deepest, &spelled(&options.keep));
     Ok(InspectReport {
         schema: SCHEMA,
-        engine: setup.engine().info().clone(),
+        engine: setup.engine_used(watch),
         batch,
         layers: layers(&setup, &head, deepest),
         head: HeadReport::new(&setup, &head),

@@ -351,7 +351,7 @@ pub fn prune(options: &PruneOptions, watch: &dyn Watch) -> Result<PruneReport> {
         schema: SCHEMA,
         input: FileReport::new(&options.input, model.file_bytes(), &model.proto),
         output: FileReport::new(&options.output, bytes, &smaller),
-        engine: setup.engine().info().clone(),
+        engine: setup.engine_used(watch),
         data,
         score: scored.report,
         seed: options.source.seed,

@@ -73,7 +73,7 @@ pub fn score(options: &ScoreRunOptions, watch: &dyn Watch) -> Result<ScoreReport
     Ok(ScoreReport {
         schema: SCHEMA,
         input: options.input.clone(),
-        engine: setup.engine().info().clone(),
+        engine: setup.engine_used(watch),
         data: DataReport::new(&setup, &setup.dataset)?,
         score: scored.report,
         seed: options.source.seed,

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     data::{DataOptions, Dataset, InputShape, OnBadSample, Overrides, Preprocess},
-    engine::{self, Engine, EngineChoice, EngineOptions, Selected},
+    engine::{self, Engine, EngineChoice, EngineInfo, EngineOptions, Selected},
     error::{Error, Result},
     features::{self, Cache, CacheChoice, Event, Extraction, FeatureSet, ModelInput, Samples},
     graph::{Graph, Shapes, ValueId},
@@ -143,6 +143,18 @@ impl<'m> Setup<'m> {
 
     pub(super) fn engine(&self) -> &dyn Engine {
         &*self.selected.engine
+    }
+
+    /// What computed, once all has been: tells of nodes that are not where they were asked for.
+    pub(super) fn engine_used(&self, watch: &dyn Watch) -> EngineInfo {
+        let info = self.engine().info();
+        if !info.on_cpu.is_empty() {
+            watch.note(&format!(
+                "not on {}, since ONNX Runtime runs them on the CPU only: {}",
+                info.provider, info.on_cpu
+            ));
+        }
+        info.clone()
     }
 
     /// The head. Where the file declares too little, one run shows the shapes; `frugal` skips that
@@ -320,6 +332,7 @@ impl<'m> Setup<'m> {
         let wanted = EngineOptions {
             engine: EngineChoice::Ort,
             provider: engine::ProviderChoice::Cpu,
+            precision: None,
             ..options.clone()
         };
         match engine::open(&wanted) {

@@ -210,6 +210,7 @@ mod tests {
                 provider: "cpu".to_owned(),
                 library: None,
                 threads: 2,
+                ..EngineInfo::default()
             },
             batch: 1,
             rounds: 10,

@@ -325,6 +325,7 @@ mod tests {
                 provider: "cpu".to_owned(),
                 library: None,
                 threads: 2,
+                ..EngineInfo::default()
             },
             data: DataReport {
                 path: None,

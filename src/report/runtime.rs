@@ -1,10 +1,14 @@
 //! `onnx-prune runtime`.
 
 use super::table;
-use crate::engine::{EngineInfo, runtime::Candidate};
+use crate::{
+    data::readable_bytes,
+    engine::{EngineInfo, cuda::Cuda, runtime::Candidate},
+};
 
-/// Every ONNX Runtime that was found, best first, and the engine that is always there.
-pub fn runtimes(candidates: &[Candidate], tract: &EngineInfo) -> String {
+/// Every ONNX Runtime that was found, best first, the engine that is always there, and what CUDA
+/// has and lacks.
+pub fn runtimes(candidates: &[Candidate], tract: &EngineInfo, cuda: Option<&Cuda>) -> String {
     let mut rows: Vec<Vec<String>> = candidates.iter().map(row).collect();
     rows.push(vec![
         if candidates.iter().any(|candidate| candidate.chosen) {
@@ -31,7 +35,50 @@ pub fn runtimes(candidates: &[Candidate], tract: &EngineInfo) -> String {
     if candidates.is_empty() {
         text.push_str("\nno ONNX Runtime found; `onnx-prune runtime install` fetches one");
     }
+    if let Some(cuda) = cuda {
+        text.push_str(&format!("\n\n{}", needs(cuda)));
+    }
     text
+}
+
+/// Driver, devices and libraries, one a line.
+fn needs(cuda: &Cuda) -> String {
+    let driver = &cuda.driver;
+    let mut rows = vec![vec![
+        "driver".to_owned(),
+        driver.version.clone().unwrap_or_else(|| "-".to_owned()),
+        driver.problem.clone().unwrap_or_else(|| "loads".to_owned()),
+    ]];
+    rows.extend(driver.devices.iter().enumerate().map(|(number, device)| {
+        let (free, total) = (device.free_bytes, device.total_bytes);
+        let memory = [free, total].map(readable_bytes);
+        vec![
+            format!("cuda:{number}"),
+            device.name.clone(),
+            format!("{} of {} free", memory[0], memory[1]),
+        ]
+    }));
+    rows.extend(cuda.libraries.iter().map(|library| {
+        let found = match (&library.problem, &library.path) {
+            (Some(_), _) => "missing".to_owned(),
+            (None, Some(path)) => path.display().to_string(),
+            (None, None) => "where the system looks".to_owned(),
+        };
+        let package = library.package.clone().unwrap_or_default();
+        vec![library.name.clone(), package, found]
+    }));
+    let text = table::words(&["CUDA", "", "found"], rows);
+    match (&cuda.problem, cuda.libraries.is_empty()) {
+        (Some(problem), _) => format!("{text}\ncuda cannot work: {problem}"),
+        (None, true) => format!(
+            "{text}\nno ONNX Runtime for CUDA is there; `onnx-prune runtime install --cuda` fetches it"
+        ),
+        (None, false) => {
+            format!(
+                "{text}\nnothing is missing; `onnx-prune runtime check --provider cuda` tries it"
+            )
+        }
+    }
 }
 
 fn row(candidate: &Candidate) -> Vec<String> {
@@ -52,7 +99,10 @@ fn row(candidate: &Candidate) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::runtime::Origin;
+    use crate::engine::{
+        cuda::{Device, Driver, Library},
+        runtime::Origin,
+    };
 
     fn tract() -> EngineInfo {
         EngineInfo {
@@ -61,6 +111,7 @@ mod tests {
             provider: "cpu".to_owned(),
             library: None,
             threads: 2,
+            ..EngineInfo::default()
         }
     }
 
@@ -84,7 +135,7 @@ mod tests {
                 chosen: true,
             },
         ];
-        insta::assert_snapshot!(runtimes(&candidates, &tract()), @r"
+        insta::assert_snapshot!(runtimes(&candidates, &tract(), None), @r"
            engine       version  providers  found by               library
            onnxruntime  -        -          beside the executable  /opt/a/libonnxruntime.so.1.9.0
         *  onnxruntime  1.32.0   cpu, cuda  the data folder        /opt/b/libonnxruntime.so.1.32.0
@@ -95,10 +146,56 @@ mod tests {
 
     #[test]
     fn without_a_library_tract_is_chosen() {
-        insta::assert_snapshot!(runtimes(&[], &tract()), @r"
+        insta::assert_snapshot!(runtimes(&[], &tract(), None), @r"
            engine  version  providers  found by     library
         *  tract   0.23.9   cpu        compiled in
         no ONNX Runtime found; `onnx-prune runtime install` fetches one
         ");
+    }
+
+    #[test]
+    fn what_cuda_lacks_is_in_the_table() {
+        let library = |name: &str, path: Option<&str>| Library {
+            name: name.to_owned(),
+            path: path.map(Into::into),
+            package: Some("nvidia-cublas".to_owned()),
+            problem: path
+                .is_none()
+                .then(|| "cannot open shared object file".to_owned()),
+        };
+        let mut cuda = Cuda {
+            driver: Driver {
+                version: Some("580.65.06".to_owned()),
+                problem: None,
+                devices: vec![Device {
+                    name: "NVIDIA L4".to_owned(),
+                    free_bytes: 22 << 30,
+                    total_bytes: 24 << 30,
+                }],
+            },
+            libraries: vec![
+                library(
+                    "libcublas.so.13",
+                    Some("/opt/nvidia/cu13/lib/libcublas.so.13"),
+                ),
+                library("libcublasLt.so.13", None),
+            ],
+            problem: Some("CUDA libraries are missing: libcublasLt.so.13".to_owned()),
+        };
+        insta::assert_snapshot!(needs(&cuda), @r"
+        CUDA                              found
+        driver             580.65.06      loads
+        cuda:0             NVIDIA L4      22.0 GiB of 24.0 GiB free
+        libcublas.so.13    nvidia-cublas  /opt/nvidia/cu13/lib/libcublas.so.13
+        libcublasLt.so.13  nvidia-cublas  missing
+        cuda cannot work: CUDA libraries are missing: libcublasLt.so.13
+        ");
+        cuda.libraries.clear();
+        cuda.problem = None;
+        let text = needs(&cuda);
+        assert!(
+            text.ends_with("`onnx-prune runtime install --cuda` fetches it"),
+            "{text}"
+        );
     }
 }

@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// Every command, as it is typed.
-const COMMANDS: [&str; 13] = [
+const COMMANDS: [&str; 16] = [
     "",
     "score",
     "gradient",
@@ -21,6 +21,9 @@ const COMMANDS: [&str; 13] = [
     "runtime install",
     "cache",
     "cache clear",
+    "demo",
+    "completions",
+    "man",
     "peak-memory",
 ];
 

@@ -9,7 +9,7 @@ use onnx_prune::{
 use serde_json::{Value, json};
 
 use crate::{
-    inspecting, measuring,
+    inspecting, measuring, shell,
     support::{Bench, Engines, Run, clean, command, finish, run},
     training,
 };
@@ -121,7 +121,10 @@ fn cases() -> Vec<Case> {
         case("cache clear", "--older-than", "--older-than -3", Error("invalid value '-3'")),
         case("runtime", "--ort-lib", "--ort-lib /nonexistent/a.so --json", Json("/candidates/0/origin", json!("flag"))),
         case("runtime check", "--ort-lib", "--ort-lib /nonexistent/a.so", Error("/nonexistent/a.so")),
+        case("runtime check", "--provider", "--provider cuda", Error("`onnx-prune runtime install --cuda` fetches one")),
+        case("runtime check", "--provider", "--provider gpu", Error("expected auto, cpu, cuda")),
         case("runtime install", "--ort-lib", "--ort-lib /nonexistent/a.so", Error("has no effect")),
+        case("runtime install", "--cuda", "--cuda", Error("onnxruntime-gpu==")),
     ];
     for (command, files) in [("", IN), ("score", "@in.onnx --engine tract --json")] {
         cases.extend(SCORES.into_iter().map(|(flag, line, expected)| {
@@ -160,6 +163,7 @@ fn cases() -> Vec<Case> {
         cases.push(case(command, "--quiet", leak(format!("{files} --quiet")), Seen(|_, run| run.stderr.is_empty() && !run.stdout.is_empty())));
         cases.push(case(command, "--verbose", leak(format!("{files} --verbose")), Seen(|_, run| run.stderr.contains("done:"))));
     }
+    cases.extend(shell::cases());
     for command in ["runtime", "runtime check", "runtime install", "cache", "cache clear"] {
         cases.push(case(command, "--quiet", "--quiet", Error("has no effect")));
         cases.push(case(command, "--verbose", "--verbose", Error("has no effect")));
@@ -245,12 +249,15 @@ const DATA: [Row; 18] = [
 type EngineRow = (&'static str, &'static str, bool, fn() -> Expected);
 
 #[rustfmt::skip]
-const ENGINE: [EngineRow; 9] = [
+const ENGINE: [EngineRow; 12] = [
     ("--engine", "--engine tract", false, || Json("/engine/name", json!("tract"))),
     ("--engine", "--engine ort", true, || Error("onnxruntime: no usable library found")),
     ("--engine", "--engine torch", true, || Error("expected auto, tract or ort")),
     ("--provider", "--provider cpu", false, || Json("/engine/provider", json!("cpu"))),
     ("--provider", "--provider cuda", true, || Error("onnxruntime: no usable library found")),
+    ("--precision", "--provider cuda --precision tf32", true, || Error("onnxruntime: no usable library found; `onnx-prune runtime install --cuda`")),
+    ("--precision", "--precision fp32", true, || Error("--precision: has no effect without --provider cuda")),
+    ("--precision", "--provider cuda --precision fp16", true, || Error("expected fp32 or tf32")),
     ("--threads", "--threads 1", false, || Json("/engine/threads", json!(1))),
     ("--threads", "--threads 0", true, || Error("must be at least 1")),
     ("--ort-lib", "--ort-lib /nonexistent/libonnxruntime.so", true, || Error("/nonexistent/libonnxruntime.so")),

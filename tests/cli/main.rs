@@ -13,5 +13,6 @@ mod help;
 mod inspecting;
 mod jobs;
 mod measuring;
+mod shell;
 mod support;
 mod training;

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use onnx_prune::sensitivity::Of;
+use clap_complete::Shell;
+use onnx_prune::{engine::ProviderChoice, sensitivity::Of};
 
 use super::{
     super::values,
@@ -79,9 +80,48 @@ pub(in super::super) struct RuntimeArgs {
 #[derive(Clone, Copy, Debug, Subcommand)]
 pub(in super::super) enum RuntimeAction {
     /// Run a small model in both engines and compare
-    Check,
+    Check(CheckArgs),
     /// Fetch ONNX Runtime with pip and unpack the library into the data folder
-    Install,
+    Install(InstallArgs),
+}
+
+#[derive(Clone, Copy, Debug, Args)]
+pub(in super::super) struct CheckArgs {
+    /// Where ONNX Runtime computes: auto, cpu, cuda or cuda:1 [default: auto]
+    // An id of its own, as with `--ort-lib`.
+    #[arg(id = "place", long = "provider", value_name = "PROVIDER")]
+    pub(in super::super) provider: Option<ProviderChoice>,
+}
+
+#[derive(Clone, Copy, Debug, Args)]
+pub(in super::super) struct InstallArgs {
+    /// Fetch the build for CUDA, and the libraries of NVIDIA that it needs
+    #[arg(long)]
+    pub(in super::super) cuda: bool,
+}
+
+#[derive(Debug, Args)]
+pub(in super::super) struct DemoArgs {
+    /// Where model, samples and result go
+    #[arg(value_name = "DIR", default_value = "onnx-prune-demo")]
+    pub(in super::super) folder: PathBuf,
+    /// Replace files of other content
+    #[arg(long)]
+    pub(in super::super) force: bool,
+}
+
+#[derive(Debug, Args)]
+pub(in super::super) struct CompletionsArgs {
+    /// The shell
+    #[arg(value_name = "SHELL")]
+    pub(in super::super) shell: Shell,
+}
+
+#[derive(Debug, Args)]
+pub(in super::super) struct ManArgs {
+    /// Write a page for every command into this folder, instead of the main one to stdout
+    #[arg(value_name = "DIR")]
+    pub(in super::super) folder: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

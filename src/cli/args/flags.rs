@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use onnx_prune::{
     data::{Channels, Interpolation, Layout, OnBadSample, Resize, Size},
-    engine::{EngineChoice, ProviderChoice},
+    engine::{EngineChoice, Precision, ProviderChoice},
     sensitivity::{Criterion, Norm, Of, Scale},
 };
 
@@ -127,6 +127,10 @@ pub(in super::super) struct EngineFlags {
     /// Where it computes: auto, cpu, cuda or cuda:1 [default: auto]
     #[arg(long, value_name = "PROVIDER")]
     pub(in super::super) provider: Option<ProviderChoice>,
+    /// How exact products of f32 are on a CUDA device: fp32, or tf32 (rounded to 10 bits first, and
+    /// faster) [default: fp32]
+    #[arg(long, value_name = "PRECISION")]
+    pub(in super::super) precision: Option<Precision>,
     /// Threads that compute [default: one per core]
     #[arg(long, value_name = "N", value_parser = values::at_least_one, allow_negative_numbers = true)]
     pub(in super::super) threads: Option<usize>,

@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
 use onnx_prune::{
-    engine::{EngineChoice, ProviderChoice},
+    engine::{EngineChoice, Precision, ProviderChoice},
     prune::Budget,
 };
 
@@ -94,6 +94,10 @@ pub(in super::super) struct BenchEngineFlags {
     /// Where ONNX Runtime computes: auto, cpu, cuda or cuda:1 [default: auto]
     #[arg(long, value_name = "PROVIDER")]
     pub(in super::super) provider: Option<ProviderChoice>,
+    /// How exact products of f32 are on a CUDA device: fp32, or tf32 (rounded to 10 bits first, and
+    /// faster) [default: fp32]
+    #[arg(long, value_name = "PRECISION")]
+    pub(in super::super) precision: Option<Precision>,
     /// Threads that compute: one number or several (1,2) [default: one per core]
     #[arg(
         long,

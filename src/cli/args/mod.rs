@@ -16,8 +16,8 @@ use clap::{Args, Parser, Subcommand};
 use super::train::FinetuneArgs;
 
 pub(super) use commands::{
-    CacheAction, CacheArgs, ClearArgs, GradientArgs, RuntimeAction, RuntimeArgs, ScoreArgs,
-    VerifyArgs,
+    CacheAction, CacheArgs, CheckArgs, ClearArgs, CompletionsArgs, DemoArgs, GradientArgs,
+    InstallArgs, ManArgs, RuntimeAction, RuntimeArgs, ScoreArgs, VerifyArgs,
 };
 pub(super) use flags::{DataFlags, EngineFlags, PreprocessFlags, SampleFlags, ScoreFlags};
 pub(super) use measure::{BenchArgs, InspectArgs, PeakMemoryArgs};
@@ -77,7 +77,16 @@ impl Cli {
             (Some(Command::Inspect(args)), _) => Some(&args.input),
             (Some(Command::Bench(args)), _) => args.models.first().map(PathBuf::as_path),
             (Some(Command::PeakMemory(args)), _) => Some(&args.input),
-            (Some(Command::Cache(_) | Command::Runtime(_)), _) => None,
+            (
+                Some(
+                    Command::Cache(_)
+                    | Command::Completions(_)
+                    | Command::Demo(_)
+                    | Command::Man(_)
+                    | Command::Runtime(_),
+                ),
+                _,
+            ) => None,
             (None, prune) => prune.files.as_ref().map(|files| files.input.as_path()),
         }
     }
@@ -101,6 +110,12 @@ pub(super) enum Command {
     Runtime(RuntimeArgs),
     /// List what is kept of earlier runs, or remove it
     Cache(CacheArgs),
+    /// Prune a small model that the program carries, to see what it does
+    Demo(DemoArgs),
+    /// Print what a shell needs to complete commands and flags
+    Completions(CompletionsArgs),
+    /// Print the manual page
+    Man(ManArgs),
     /// Run a model once and say how much memory that took; `bench` starts this
     #[command(hide = true)]
     PeakMemory(PeakMemoryArgs),

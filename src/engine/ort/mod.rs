@@ -4,8 +4,10 @@
 //! provider a caller asks for is the one that runs or there is an error: ONNX Runtime's own habit
 //! of quietly using the CPU instead is turned off.
 
+mod elf;
 mod environment;
 mod file;
+mod placement;
 mod session;
 mod steps;
 mod values;
@@ -18,11 +20,14 @@ use ::ort::session::Session as OrtSession;
 use ::ort::session::builder::SessionBuilder;
 
 use super::select::ProviderChoice;
-use super::{Engine, EngineInfo, Session, Steps, threads_or_default, widen};
+use super::{
+    Engine, EngineInfo, OnCpu, Precision, Session, Steps, cuda, threads_or_default, widen,
+};
 use crate::error::{Error, Result};
 use crate::onnx::{DataType, ModelProto, Tensor};
 use environment::Loaded;
 
+pub(super) use elf::needed_libraries;
 pub(super) use environment::{loaded_library, minor_version, version};
 
 /// Name in messages and reports.
@@ -38,7 +43,8 @@ pub(super) enum Provider {
 
 /// ONNX Runtime from this library, on the CPU or a CUDA device.
 ///
-/// [`ProviderChoice::Auto`] means the CPU here; [`open`](super::open) tries CUDA as well.
+/// [`ProviderChoice::Auto`] means the CPU here; [`open`](super::open) tries CUDA as well. The
+/// precision is that of a CUDA device.
 ///
 /// # Errors
 /// [`Error::Engine`] when the library cannot be loaded, is too old, another one is loaded already,
@@ -46,14 +52,18 @@ pub(super) enum Provider {
 pub fn ort(
     library: &Path,
     provider: ProviderChoice,
+    precision: Precision,
     threads: Option<usize>,
 ) -> Result<Arc<dyn Engine>> {
     let provider = match provider {
         ProviderChoice::Auto | ProviderChoice::Cpu => Provider::Cpu,
         ProviderChoice::Cuda(device) => Provider::Cuda(device),
     };
+    if let Provider::Cuda(_) = provider {
+        cuda::prepare(library).map_err(failed)?;
+    }
     let loaded = environment::load(library).map_err(failed)?;
-    let engine = OnnxRuntime::new(loaded, provider, threads);
+    let engine = OnnxRuntime::new(loaded, provider, precision, threads);
     if let Provider::Cuda(_) = provider {
         engine.check_provider()?;
     }
@@ -67,7 +77,12 @@ struct OnnxRuntime {
 }
 
 impl OnnxRuntime {
-    fn new(loaded: Loaded, provider: Provider, threads: Option<usize>) -> Self {
+    fn new(
+        loaded: Loaded,
+        provider: Provider,
+        precision: Precision,
+        threads: Option<usize>,
+    ) -> Self {
         let info = EngineInfo {
             name: NAME,
             version: loaded.version.clone(),
@@ -77,6 +92,11 @@ impl OnnxRuntime {
             },
             library: Some(loaded.library.clone()),
             threads: threads_or_default(threads),
+            precision: match provider {
+                Provider::Cpu => None,
+                Provider::Cuda(_) => Some(precision),
+            },
+            on_cpu: OnCpu::default(),
         };
         Self {
             info,
@@ -104,10 +124,13 @@ impl OnnxRuntime {
             // What ONNX Runtime has to say comes back as an error, not on our stderr.
             .with_log_level(::ort::logging::LogLevel::Fatal)?;
         if let Provider::Cuda(device) = self.provider {
-            // TF32 rounds the factors of a product to 10 bits: not the arithmetic of the model.
-            let device = i32::try_from(device).unwrap_or(i32::MAX);
-            let cuda = CUDA::default().with_device_id(device).with_tf32(false);
-            builder = builder.with_execution_providers([cuda.build().error_on_failure()])?;
+            let cuda = CUDA::default()
+                .with_device_id(i32::try_from(device).unwrap_or(i32::MAX))
+                .with_tf32(self.info.precision == Some(Precision::Tf32));
+            builder = builder
+                .with_execution_providers([cuda.build().error_on_failure()])?
+                .with_logger(placement::listener(self.info.on_cpu.clone()))?
+                .with_log_level(::ort::logging::LogLevel::Verbose)?;
         }
         Ok(builder)
     }

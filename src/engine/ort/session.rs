@@ -2,8 +2,9 @@
 
 use std::env;
 
+use ::ort::logging::LogLevel;
 use ::ort::session::builder::SessionBuilder;
-use ::ort::session::{Session as OrtSession, SessionInputValue};
+use ::ort::session::{RunOptions, Session as OrtSession, SessionInputValue};
 use ::ort::value::{Outlet, ValueType};
 use prost::Message;
 use tempfile::TempDir;
@@ -30,13 +31,23 @@ pub(super) fn load(builder: SessionBuilder, model: &ModelProto) -> Result<Box<dy
 /// A session, and the files it maps.
 pub(super) struct Loaded {
     pub(super) session: OrtSession,
+    /// How it is run.
+    pub(super) quiet: RunOptions,
     /// ONNX Runtime maps the weights of a large model from here, so it outlives the session.
-    files: Option<Files>,
+    _files: Option<Files>,
 }
 
 /// Loads a model as it is.
 pub(super) fn open(builder: SessionBuilder, model: &ModelProto) -> Result<Loaded> {
     open_within(MESSAGE_LIMIT, builder, model)
+}
+
+/// A session may be told to talk while it is made (see `placement`); a run has nothing to say, and
+/// a line for every node would cost time.
+fn quiet() -> ::ort::Result<RunOptions> {
+    let mut options = RunOptions::new()?;
+    options.set_log_level(LogLevel::Fatal)?;
+    Ok(options)
 }
 
 fn open_within(limit: usize, mut builder: SessionBuilder, model: &ModelProto) -> Result<Loaded> {
@@ -49,8 +60,12 @@ fn open_within(limit: usize, mut builder: SessionBuilder, model: &ModelProto) ->
     } else {
         (builder.commit_from_memory(&model.encode_to_vec()), None)
     };
-    let session = session.map_err(|error| failed(error.to_string()))?;
-    Ok(Loaded { session, files })
+    let said = |error: ::ort::Error| failed(error.to_string());
+    Ok(Loaded {
+        session: session.map_err(said)?,
+        quiet: quiet().map_err(said)?,
+        _files: files,
+    })
 }
 
 fn load_within(
@@ -58,16 +73,15 @@ fn load_within(
     builder: SessionBuilder,
     model: &ModelProto,
 ) -> Result<Box<dyn Session>> {
-    let Loaded { session, files } = open_within(limit, builder, model)?;
+    let loaded = open_within(limit, builder, model)?;
     let mut outputs = output_ports(model);
-    for (port, outlet) in outputs.iter_mut().zip(session.outputs()) {
+    for (port, outlet) in outputs.iter_mut().zip(loaded.session.outputs()) {
         complete(port, outlet);
     }
     Ok(Box::new(OrtModel {
-        session,
+        loaded,
         inputs: input_ports(model),
         outputs,
-        _files: files,
     }))
 }
 
@@ -98,11 +112,9 @@ fn complete(port: &mut Port, outlet: &Outlet) {
 }
 
 struct OrtModel {
-    session: OrtSession,
+    loaded: Loaded,
     inputs: Vec<Port>,
     outputs: Vec<Port>,
-    /// ONNX Runtime maps the weights of a large model from here, so it outlives the session.
-    _files: Option<Files>,
 }
 
 impl Session for OrtModel {
@@ -127,7 +139,8 @@ impl OrtModel {
         let named: Vec<(&str, SessionInputValue<'_>)> = named
             .map(|(port, tensor)| Ok((port.name.as_str(), values::to_ort(tensor)?)))
             .collect::<::ort::Result<_>>()?;
-        let outputs = self.session.run(named)?;
+        let Loaded { session, quiet, .. } = &mut self.loaded;
+        let outputs = session.run_with_options(named, &*quiet)?;
         outputs
             .values()
             .map(|value| values::from_ort(&value))

@@ -8,7 +8,11 @@ use ::ort::memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType};
 use ::ort::session::{IoBinding, Session as OrtSession, SessionInputValue, SessionOutputs};
 use ::ort::value::{DynTensorValueType, DynValue};
 
-use super::{NAME, Provider, failed, session::Loaded, values};
+use super::{
+    NAME, Provider, failed,
+    session::{self, Loaded},
+    values,
+};
 use crate::engine::steps::{Layout, Source, Steps};
 use crate::error::Result;
 use crate::onnx::{ModelProto, Tensor};
@@ -40,7 +44,7 @@ fn build(
 ) -> Result<OrtSteps> {
     let (layout, first) = Layout::new(NAME, model, feedback, initial)?;
     let held = first.into_iter().map(values::into_ort);
-    let held = held.collect::<::ort::Result<_>>().map_err(said)?;
+    let held = held.collect::<::ort::Result<Vec<_>>>().map_err(said)?;
     let binding = match device {
         None => None,
         Some((device, number)) => {
@@ -48,6 +52,7 @@ fn build(
         }
     };
     Ok(OrtSteps {
+        bound: vec![false; held.len()],
         loaded,
         layout,
         held,
@@ -79,6 +84,8 @@ struct OrtSteps {
     held: Vec<DynValue>,
     /// Where the state is on a device.
     binding: Option<IoBinding>,
+    /// What is bound for good: it went to the device once, and no step renews it.
+    bound: Vec<bool>,
 }
 
 impl Steps for OrtSteps {
@@ -97,6 +104,7 @@ impl Steps for OrtSteps {
     fn set_state(&mut self, state: Vec<(String, Tensor)>) -> Result<()> {
         for (at, tensor) in self.layout.placed(state)? {
             self.held[at] = values::into_ort(tensor).map_err(said)?;
+            self.bound[at] = false;
         }
         Ok(())
     }
@@ -104,6 +112,7 @@ impl Steps for OrtSteps {
 
 impl OrtSteps {
     fn run(&mut self, given: &[&Tensor]) -> ::ort::Result<Vec<Tensor>> {
+        let session::Loaded { session, quiet, .. } = &mut self.loaded;
         let mut outputs = match &mut self.binding {
             None => {
                 let named = self.layout.inputs.iter().map(|input| {
@@ -114,12 +123,16 @@ impl OrtSteps {
                     Ok((input.name.as_str(), value))
                 });
                 let named: Vec<_> = named.collect::<::ort::Result<_>>()?;
-                self.loaded.session.run(named)?
+                session.run_with_options(named, &*quiet)?
             }
             Some(binding) => {
                 for input in &self.layout.inputs {
                     match input.source {
-                        Source::Held(at) => binding.bind_input(&input.name, &self.held[at])?,
+                        Source::Held(at) if self.bound[at] => {}
+                        Source::Held(at) => {
+                            binding.bind_input(&input.name, &self.held[at])?;
+                            self.bound[at] = !self.layout.renews(at);
+                        }
                         Source::Given(at) => {
                             // The binding outlives this step, so it gets a copy of its own.
                             let value = values::into_ort(given[at].clone())?;
@@ -127,7 +140,7 @@ impl OrtSteps {
                         }
                     }
                 }
-                self.loaded.session.run_binding(binding)?
+                session.run_binding_with_options(binding, &*quiet)?
             }
         };
         renew(&self.layout, &mut self.held, &mut outputs)

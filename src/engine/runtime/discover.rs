@@ -194,18 +194,16 @@ fn packages_of(prefix: Option<PathBuf>) -> Vec<PathBuf> {
     let Some(prefix) = prefix else {
         return Vec::new();
     };
-    let pythons = sub_folders(&prefix.join("lib"))
-        .into_iter()
-        .filter(|folder| {
-            let name = folder
-                .file_name()
-                .map(|name| name.to_string_lossy().into_owned());
-            name.is_some_and(|name| name.starts_with("python3"))
-        });
+    let pythons = ["lib", "lib64"].into_iter().flat_map(|lib| {
+        let folders = sub_folders(&prefix.join(lib)).into_iter();
+        folders.filter(|folder| file_name(folder).starts_with("python3"))
+    });
     let windows = prefix.join("Lib");
+    // Debian keeps what its own pip installs for everybody under another name.
     pythons
         .chain([windows])
-        .map(|python| python.join("site-packages/onnxruntime/capi"))
+        .flat_map(|python| ["site-packages", "dist-packages"].map(|name| python.join(name)))
+        .map(|packages| packages.join("onnxruntime/capi"))
         .collect()
 }
 

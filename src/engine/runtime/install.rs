@@ -1,7 +1,7 @@
 //! Fetching the pinned ONNX Runtime from the Python package index.
 //!
-//! `pip` downloads the wheel (it knows the machine's platform, proxies, mirrors and checks the
-//! hash); only the library and its licence texts are unpacked from it. Python is needed for this
+//! `pip` downloads the wheels (it knows the machine's platform, proxies, mirrors and checks the
+//! hashes); only libraries and their licence texts are unpacked from them. Python is needed for this
 //! once, not for running.
 
 use std::fs::{self, File};
@@ -14,23 +14,22 @@ use zip::ZipArchive;
 
 use super::discover::{Surroundings, is_library_name};
 use super::python;
+use super::wheels::{self, Build, Wheel};
+use crate::data::readable_bytes;
+use crate::disk;
 use crate::engine::ort::{NAME, minor_version};
 use crate::error::{Error, Result};
 
-/// The version that is fetched; other versions are used where they are found.
-pub const PINNED: &str = "1.32.0";
-
-/// What a wheel holds besides the library that has to go with it.
-const LICENCES: [&str; 2] = ["LICENSE", "ThirdPartyNotices.txt"];
-
 /// One wheel, no source, no questions. The library is the same in the wheels for all Pythons, and the
-/// one that runs pip may be too old or too new for this version of the package.
-const PIP_OPTIONS: [&str; 7] = [
+/// one that runs pip may be too old or too new for this version of the package. What pip would cache
+/// is never fetched again.
+const PIP_OPTIONS: [&str; 8] = [
     "--no-deps",
     "--only-binary=:all:",
     "--python-version",
     "3.12",
     "--disable-pip-version-check",
+    "--no-cache-dir",
     "--no-input",
     "--quiet",
 ];
@@ -46,43 +45,66 @@ pub struct Installed {
     pub fetched: bool,
 }
 
-/// Fetches the library into our data folder, unless it is there.
+/// Fetches a build of ONNX Runtime, with what it needs, into our data folder, unless it is there.
+/// `say` hears beforehand how much that is, and then what is being fetched.
 ///
 /// # Errors
-/// [`Error::Engine`] when there is no Python with pip, when pip fails, or when the wheel holds no
-/// library; [`Error::Io`] when the folder cannot be written.
-pub fn install() -> Result<Installed> {
+/// [`Error::Engine`] when there is no room, no Python with pip, when pip fails, or when the wheel
+/// holds no library; [`Error::Io`] when the folder cannot be written.
+pub fn install(build: Build, say: &dyn Fn(&str)) -> Result<Installed> {
     let folder = Surroundings::of_this_process().data_folder();
     let folder = folder.ok_or_else(|| {
         failed("there is no home folder to install into; set ONNX_PRUNE_HOME".to_owned())
     })?;
-    install_into(&folder)
+    install_build(build, &folder, say, |python| Command::new(python))
 }
 
-/// Fetches the library into a folder of its version below `folder`, unless it is there.
+/// Fetches the library for the CPU into a folder of its version below `folder`, unless it is there.
 ///
 /// # Errors
 /// As [`install`].
 pub fn install_into(folder: &Path) -> Result<Installed> {
-    let place = folder.join(format!("onnxruntime-{PINNED}"));
+    install_build(Build::Cpu, folder, &|_| {}, |python| Command::new(python))
+}
+
+fn install_build(
+    build: Build,
+    folder: &Path,
+    say: &dyn Fn(&str),
+    interpreter: impl Fn(&str) -> Command,
+) -> Result<Installed> {
+    let installed = |library, fetched| Installed {
+        library,
+        version: build.version().to_owned(),
+        fetched,
+    };
+    let place = folder.join(build.folder());
     if let Some(library) = library_in(&place) {
         return Ok(installed(library, false));
     }
     fs::create_dir_all(folder).map_err(Error::io(folder))?;
+    check_room(build, folder, disk::free(folder), say)?;
     // In the same folder as the result, so that moving it there is one atomic step.
     let work = tempfile::Builder::new()
         .prefix(".install-")
         .tempdir_in(folder);
     let work = work.map_err(Error::io(folder))?;
-    let wheel = download(work.path(), folder, |python| Command::new(python))?;
     let unpacked = work.path().join("unpacked");
-    unpack(&wheel, &unpacked)?;
-    let library = library_in(&unpacked).ok_or_else(|| {
-        failed(format!(
-            "the package {} holds no usable library",
-            wheel.display()
-        ))
-    })?;
+    for wheel in build.wheels() {
+        say(&format!(
+            "fetching {} {}, {}",
+            wheel.package,
+            wheel.version,
+            readable_bytes(wheel.download)
+        ));
+        let into = work.path().join(wheel.package);
+        fs::create_dir(&into).map_err(Error::io(&into))?;
+        let file = download(build, *wheel, &into, folder, &interpreter)?;
+        unpack(&file, &unpacked)?;
+        fs::remove_dir_all(&into).map_err(Error::io(&into))?;
+    }
+    let library = library_in(&unpacked)
+        .ok_or_else(|| failed("the packages hold no usable library".to_owned()))?;
     match fs::rename(&unpacked, &place) {
         Ok(()) => Ok(installed(
             place.join(library.file_name().unwrap_or_default()),
@@ -98,11 +120,25 @@ pub fn install_into(folder: &Path) -> Result<Installed> {
     }
 }
 
-fn installed(library: PathBuf, fetched: bool) -> Installed {
-    Installed {
-        library,
-        version: PINNED.to_owned(),
-        fetched,
+/// Says how much is to come, and refuses where it does not fit.
+fn check_room(build: Build, folder: &Path, free: Option<u64>, say: &dyn Fn(&str)) -> Result<()> {
+    let (room, place) = (build.room(), folder.display());
+    let there = free.map_or_else(String::new, |free| {
+        format!(" ({} free)", readable_bytes(free))
+    });
+    say(&format!(
+        "a download of {}; {} stay in {place}{there}",
+        readable_bytes(build.download()),
+        readable_bytes(build.kept()),
+    ));
+    match free {
+        Some(free) if free < room => Err(failed(format!(
+            "{} are needed in {place} for a while, and {} are free; ONNX_PRUNE_HOME names a folder \
+             on another disk",
+            readable_bytes(room),
+            readable_bytes(free)
+        ))),
+        _ => Ok(()),
     }
 }
 
@@ -116,12 +152,18 @@ fn library_in(folder: &Path) -> Option<PathBuf> {
     })
 }
 
-fn download(into: &Path, home: &Path, interpreter: impl Fn(&str) -> Command) -> Result<PathBuf> {
-    let package = format!("onnxruntime=={PINNED}");
+fn download(
+    build: Build,
+    wheel: Wheel,
+    into: &Path,
+    home: &Path,
+    interpreter: impl Fn(&str) -> Command,
+) -> Result<PathBuf> {
+    let package = format!("{}=={}", wheel.package, wheel.version);
     let by_hand = format!(
-        "by hand: `pip download {package} --no-deps`, unzip the .whl file and put the library \
-         from its onnxruntime/capi into {}",
-        home.join(format!("onnxruntime-{PINNED}")).display()
+        "by hand: `pip download {package} --no-deps`, unzip the .whl file and put the libraries \
+         of it into {}",
+        home.join(build.folder()).display()
     );
     let mut problem = "neither python3 nor python was found".to_owned();
     for name in python::NAMES {
@@ -159,9 +201,9 @@ fn wheel_in(folder: &Path) -> Result<PathBuf> {
         .ok_or_else(|| failed("pip reported success, but left no package".to_owned()))
 }
 
-/// Writes the library and the licence texts, by their bare names, into a new folder.
+/// Writes what we keep of a wheel into a folder.
 fn unpack(wheel: &Path, into: &Path) -> Result<()> {
-    fs::create_dir(into).map_err(Error::io(into))?;
+    fs::create_dir_all(into).map_err(Error::io(into))?;
     let broken = |error: zip::result::ZipError| Error::Format {
         path: wheel.to_path_buf(),
         what: error.to_string(),
@@ -171,10 +213,12 @@ fn unpack(wheel: &Path, into: &Path) -> Result<()> {
     for index in 0..archive.len() {
         let mut entry = archive.by_index(index).map_err(broken)?;
         let full = entry.name().map_err(broken)?.into_owned();
-        let Some(name) = wanted(&full) else {
+        let Some(place) = wheels::place(&full) else {
             continue;
         };
-        let path = into.join(name);
+        let path = into.join(place);
+        let folder = path.parent().unwrap_or(into);
+        fs::create_dir_all(folder).map_err(Error::io(folder))?;
         let mut target = File::create(&path).map_err(Error::io(&path))?;
         io::copy(&mut entry, &mut target).map_err(Error::io(&path))?;
         target.sync_all().map_err(Error::io(&path))?;
@@ -182,132 +226,9 @@ fn unpack(wheel: &Path, into: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The bare name of a wheel's entry, if we keep it.
-fn wanted(entry: &str) -> Option<&str> {
-    let inside = entry.strip_prefix("onnxruntime/")?;
-    if LICENCES.contains(&inside) {
-        return Some(inside);
-    }
-    inside
-        .strip_prefix("capi/")
-        .filter(|name| is_library_name(name))
-}
-
 fn failed(what: String) -> Error {
     Error::Engine { engine: NAME, what }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::io::Write;
-
-    use zip::write::SimpleFileOptions;
-
-    use super::*;
-    use crate::engine::testing::ort_library;
-
-    /// A wheel with these entries.
-    fn wheel(folder: &Path, entries: &[(&str, &[u8])]) -> PathBuf {
-        let path = folder.join("onnxruntime.whl");
-        let mut archive = zip::ZipWriter::new(File::create(&path).unwrap());
-        for (name, bytes) in entries {
-            archive
-                .start_file(*name, SimpleFileOptions::default())
-                .unwrap();
-            archive.write_all(bytes).unwrap();
-        }
-        archive.finish().unwrap();
-        path
-    }
-
-    #[test]
-    fn only_library_and_licences_are_unpacked() {
-        let folder = tempfile::tempdir().unwrap();
-        let wheel = wheel(
-            folder.path(),
-            &[
-                ("onnxruntime/LICENSE", b"terms"),
-                ("onnxruntime/ThirdPartyNotices.txt", b"notices"),
-                ("onnxruntime/__init__.py", b"code"),
-                ("onnxruntime/capi/libonnxruntime.so.1.32.0", b"library"),
-                (
-                    "onnxruntime/capi/libonnxruntime_providers_shared.so",
-                    b"provider",
-                ),
-                ("onnxruntime/capi/../../libonnxruntime.so", b"escape"),
-                ("../onnxruntime/capi/libonnxruntime.so", b"escape"),
-                ("onnxruntime/capi/sub/libonnxruntime.so", b"elsewhere"),
-            ],
-        );
-        let into = folder.path().join("unpacked");
-        unpack(&wheel, &into).unwrap();
-        let mut names: Vec<_> = fs::read_dir(&into)
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .collect();
-        names.sort();
-        assert_eq!(
-            names,
-            [
-                "LICENSE",
-                "ThirdPartyNotices.txt",
-                "libonnxruntime.so.1.32.0"
-            ]
-        );
-        assert_eq!(
-            fs::read(into.join("libonnxruntime.so.1.32.0")).unwrap(),
-            b"library"
-        );
-    }
-
-    #[test]
-    fn broken_wheel_is_a_format_error() {
-        let folder = tempfile::tempdir().unwrap();
-        let wheel = folder.path().join("onnxruntime.whl");
-        fs::write(&wheel, "not a zip").unwrap();
-        let result = unpack(&wheel, &folder.path().join("unpacked"));
-        assert!(matches!(result, Err(Error::Format { .. })), "{result:?}");
-    }
-
-    #[test]
-    fn installed_library_is_found_again_without_fetching() {
-        let folder = tempfile::tempdir().unwrap();
-        let place = folder.path().join(format!("onnxruntime-{PINNED}"));
-        fs::create_dir(&place).unwrap();
-        let library = place.join(format!("libonnxruntime.so.{PINNED}"));
-        fs::copy(ort_library(), &library).unwrap();
-        let expected = Installed {
-            library,
-            version: PINNED.to_owned(),
-            fetched: false,
-        };
-        assert_eq!(install_into(folder.path()).unwrap(), expected);
-    }
-
-    #[test]
-    fn failing_pip_is_explained_with_the_way_by_hand() {
-        let folder = tempfile::tempdir().unwrap();
-        let nothing = |_: &str| Command::new("no-such-interpreter");
-        let error = download(folder.path(), folder.path(), nothing)
-            .unwrap_err()
-            .to_string();
-        assert!(
-            error.contains("neither python3 nor python was found"),
-            "{error}"
-        );
-        assert!(
-            error.contains(&format!("`pip download onnxruntime=={PINNED} --no-deps`")),
-            "{error}"
-        );
-        // A Python without pip: an isolated one that cannot find any module of that name.
-        let without_pip = |_: &str| {
-            let mut command = Command::new("python3");
-            command.args(["-c", "raise SystemExit('No module named pip')"]);
-            command
-        };
-        let error = download(folder.path(), folder.path(), without_pip)
-            .unwrap_err()
-            .to_string();
-        assert!(error.contains("No module named pip"), "{error}");
-    }
-}
+mod tests;

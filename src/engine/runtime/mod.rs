@@ -3,16 +3,19 @@
 pub(super) mod discover;
 mod install;
 mod python;
+mod wheels;
 
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use super::cuda::Cuda;
 use super::ort::{loaded_library, minor_version, version};
 use discover::{Found, Surroundings};
 
 pub use discover::Origin;
-pub use install::{Installed, PINNED, install, install_into};
+pub use install::{Installed, install, install_into};
+pub use wheels::{Build, PINNED, PINNED_CUDA};
 
 /// One ONNX Runtime library that was found, or that the user named.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -54,6 +57,18 @@ fn candidates_in(surroundings: &Surroundings, named: Option<&Path>) -> Vec<Candi
         all.push(candidate);
     }
     all
+}
+
+/// What CUDA needs, and what of it is there: for the first usable library that brings it, else the
+/// driver alone. Nothing where there is neither.
+pub fn cuda(candidates: &[Candidate]) -> Option<Cuda> {
+    let mut with_cuda = candidates.iter().filter(|candidate| {
+        let mut providers = candidate.providers.iter();
+        candidate.problem.is_none() && providers.any(|name| name == "cuda")
+    });
+    let library = with_cuda.next().map(|candidate| candidate.path.as_path());
+    let found = Cuda::look(library);
+    (library.is_some() || found.driver.problem.is_none()).then_some(found)
 }
 
 fn examine(found: &Found) -> Candidate {

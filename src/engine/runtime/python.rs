@@ -1,20 +1,13 @@
-//! Asking Python, as a separate process that cannot hang us.
+//! Asking Python where its packages are.
 
 use std::ffi::OsStr;
-use std::io::Read;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::process::Command;
+
+use crate::engine::process;
 
 /// Names of the interpreter, best first.
 pub(super) const NAMES: [&str; 2] = ["python3", "python"];
-
-/// Longest wait for an answer; a cold interpreter on a network disk takes seconds.
-const PATIENCE: Duration = Duration::from_secs(10);
-
-/// How often to look whether it has answered.
-const PAUSE: Duration = Duration::from_millis(5);
 
 /// Prints the folder of the package without importing it. The current folder, which `-c` puts on
 /// the path, is taken off first: nothing that lies around there may be loaded.
@@ -38,29 +31,7 @@ pub(super) fn onnxruntime_package() -> Option<PathBuf> {
 
 /// What a short script prints, or nothing: no such interpreter, an error, or no answer in time.
 pub(super) fn ask(interpreter: &OsStr, script: &str) -> Option<String> {
-    let mut child = Command::new(interpreter)
-        .args(["-c", script])
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .ok()?;
-    let begin = Instant::now();
-    let status = loop {
-        match child.try_wait() {
-            Ok(Some(status)) => break status,
-            Ok(None) if begin.elapsed() < PATIENCE => thread::sleep(PAUSE),
-            _ => {
-                // Both may fail only because it has just ended.
-                let _ = child.kill();
-                let _ = child.wait();
-                return None;
-            }
-        }
-    };
-    let mut answer = String::new();
-    child.stdout.take()?.read_to_string(&mut answer).ok()?;
-    status.success().then_some(answer)
+    process::answer(Command::new(interpreter).args(["-c", script]))
 }
 
 #[cfg(test)]

@@ -52,6 +52,7 @@ pub fn tract(threads: Option<usize>) -> Arc<dyn Engine> {
             provider: "cpu".to_owned(),
             library: None,
             threads,
+            ..EngineInfo::default()
         },
         executor,
     })

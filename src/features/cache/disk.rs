@@ -13,11 +13,11 @@ use super::{
     key::Key,
     lock::{self, Lock},
     manifest::Manifest,
-    space,
     writer::Writer,
 };
 use crate::{
     data::readable_bytes,
+    disk,
     error::{Error, Result},
     features::{
         Extraction, FeatureSet,
@@ -242,7 +242,7 @@ impl Disk {
             scattered.min(row.saturating_mul(samples).saturating_add(2 * BLOCK))
         };
         let needed: u64 = layouts.iter().map(rows).fold(0, u64::saturating_add);
-        match self.sizes.free.or_else(|| space::free(folder)) {
+        match self.sizes.free.or_else(|| disk::free(folder)) {
             Some(free) if free < needed => Err(format!(
                 "up to {} are needed in {}, and {} are free",
                 readable_bytes(needed),

@@ -44,7 +44,7 @@ impl Key {
             trunk,
             dataset.state()?,
             preprocess.to_json(),
-            format!("{} {} {}", info.name, info.version, info.provider),
+            format!("{} {} {}", info.name, info.version, info.place()),
         ];
         let names = head.features.iter().map(|&id| graph.name(id).to_owned());
         parts.extend(names);

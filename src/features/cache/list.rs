@@ -12,9 +12,11 @@ use serde::Serialize;
 use super::{
     entry::{self, Entry, Found},
     lock::{self, Lock},
-    space,
 };
-use crate::error::{Error, Result};
+use crate::{
+    disk,
+    error::{Error, Result},
+};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -117,7 +119,7 @@ fn describe(folder: &Path) -> Result<CacheEntry> {
         let Ok(metadata) = file.and_then(|file| file.metadata()) else {
             continue;
         };
-        bytes += space::taken(&metadata);
+        bytes += disk::taken(&metadata);
         used = used.max(metadata.modified().unwrap_or(UNIX_EPOCH));
     }
     let name = folder.file_name().unwrap_or_default();

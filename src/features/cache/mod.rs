@@ -12,7 +12,6 @@ mod lock;
 mod manifest;
 mod memory;
 mod npy;
-mod space;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]

@@ -49,6 +49,7 @@ fn engine_options(
             .ort_library
             .filter(|_| alone || runtime != EngineChoice::Tract),
         provider: given.provider,
+        precision: given.precision,
     }
 }
 

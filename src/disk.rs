@@ -1,11 +1,11 @@
-//! Whether there is room for what is to come.
+//! Room on a disk: what is free, and what files take.
 
 use std::path::Path;
 
 /// Bytes that may still be written to the file system of `folder`; nothing where that cannot be
 /// asked.
 #[cfg(unix)]
-pub(super) fn free(folder: &Path) -> Option<u64> {
+pub(crate) fn free(folder: &Path) -> Option<u64> {
     let found = rustix::fs::statvfs(folder).ok()?;
     found.f_bavail.checked_mul(found.f_frsize)
 }
@@ -13,13 +13,13 @@ pub(super) fn free(folder: &Path) -> Option<u64> {
 /// Bytes that may still be written to the file system of `folder`; nothing where that cannot be
 /// asked.
 #[cfg(not(unix))]
-pub(super) fn free(_folder: &Path) -> Option<u64> {
+pub(crate) fn free(_folder: &Path) -> Option<u64> {
     None
 }
 
 /// Bytes that files really take on the disk, holes left out where the system tells.
 #[cfg(unix)]
-pub(super) fn taken(metadata: &std::fs::Metadata) -> u64 {
+pub(crate) fn taken(metadata: &std::fs::Metadata) -> u64 {
     use std::os::unix::fs::MetadataExt;
     /// The unit of `st_blocks`, whatever the file system's blocks are.
     const BLOCK: u64 = 512;
@@ -28,6 +28,6 @@ pub(super) fn taken(metadata: &std::fs::Metadata) -> u64 {
 
 /// Bytes that files really take on the disk, holes left out where the system tells.
 #[cfg(not(unix))]
-pub(super) fn taken(metadata: &std::fs::Metadata) -> u64 {
+pub(crate) fn taken(metadata: &std::fs::Metadata) -> u64 {
     metadata.len()
 }
