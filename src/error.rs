@@ -77,6 +77,16 @@ pub enum Error {
         /// The runtime's own words, with the cause chain.
         what: String,
     },
+    /// A runtime found too little memory, on the device where it computes on one.
+    #[error("{engine}: too little memory: {what}")]
+    OutOfMemory {
+        /// `tract` or `onnxruntime`.
+        engine: &'static str,
+        /// The runtime's own words.
+        what: String,
+        /// Samples per run that would fit, where that is known.
+        fits: Option<usize>,
+    },
 }
 
 impl Error {
@@ -100,6 +110,13 @@ impl Error {
             }
             Self::Invalid { .. } => {
                 "check the file with the exporter that wrote it, or export it again"
+            }
+            Self::OutOfMemory { fits, .. } => {
+                return Some(match fits {
+                    Some(fits) => format!("--batch {fits} would fit into what is free now"),
+                    None => "fewer samples at once take less: a smaller --batch or --train-batch"
+                        .to_owned(),
+                });
             }
             _ => return None,
         };

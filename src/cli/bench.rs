@@ -4,7 +4,7 @@ use onnx_prune::{
     Result,
     engine::EngineOptions,
     eval::Effort,
-    pipeline::{self, BenchOptions, PeakMemoryOptions, SourceOptions},
+    pipeline::{self, BatchSize, BenchOptions, PeakMemoryOptions, SourceOptions},
     report,
 };
 
@@ -68,7 +68,7 @@ pub(super) fn peak_memory(args: &PeakMemoryArgs, global: &Global) -> Result<Outc
         input: args.input.clone(),
         source: SourceOptions {
             engine: args.engine.to_options(),
-            batch: args.batch,
+            batch: args.batch.map_or(BatchSize::Usual, BatchSize::Of),
             ..SourceOptions::default()
         },
     };

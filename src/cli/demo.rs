@@ -27,7 +27,7 @@ const DATA: &str = "demo.npz";
 const OUTPUT: &str = "small.onnx";
 
 /// What stays: little enough to see what a repair does.
-const KEEP: f64 = 0.2;
+const KEEP: f64 = 0.4;
 
 pub(super) fn run(args: &DemoArgs, global: &Global) -> Result<Outcome> {
     let folder = args.folder.as_path();

@@ -2,7 +2,7 @@
 
 use onnx_prune::{
     Result,
-    pipeline::{self, DiffOptions, InspectOptions, SourceOptions},
+    pipeline::{self, BatchSize, DiffOptions, InspectOptions, SourceOptions},
     report,
 };
 
@@ -41,7 +41,7 @@ fn options_of(args: &InspectArgs) -> InspectOptions {
         timing: !args.no_time,
         source: SourceOptions {
             engine: args.engine.to_options(),
-            batch: args.batch,
+            batch: args.batch.map_or(BatchSize::Usual, BatchSize::Of),
             ..default.source
         },
         input: default.input,

@@ -83,7 +83,7 @@ pub(super) fn source(
         samples: samples.samples,
         seed: data.seed.unwrap_or(default.seed),
         engine: engine.to_options(),
-        batch: samples.batch,
+        batch: samples.batch.unwrap_or_default(),
         cache: match (&samples.cache, samples.no_cache) {
             (Some(folder), _) => CacheChoice::At(folder.clone()),
             (None, true) => CacheChoice::Off,

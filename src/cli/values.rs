@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, str::FromStr, time::Duration};
 
 use onnx_prune::{
     Error,
+    pipeline::BatchSize,
     prune::{Budget, Keep, Scope},
 };
 
@@ -43,6 +44,14 @@ pub(super) fn at_least_one(text: &str) -> Result<usize, String> {
         Ok(0) => Err("must be at least 1".to_owned()),
         Ok(number) => Ok(number),
         Err(_) => Err("is not a whole number".to_owned()),
+    }
+}
+
+/// A number of samples, or `auto`.
+pub(super) fn batch(text: &str) -> Result<BatchSize, String> {
+    match text {
+        "auto" => Ok(BatchSize::Fitting),
+        _ => at_least_one(text).map(BatchSize::Of),
     }
 }
 

@@ -12,6 +12,7 @@
 pub mod cuda;
 mod info;
 mod inputs;
+mod memory;
 pub mod ort;
 mod process;
 pub mod runtime;
@@ -38,6 +39,11 @@ pub use self::widen::widened;
 pub trait Engine: Send + Sync {
     /// What runs where.
     fn info(&self) -> &EngineInfo;
+
+    /// Bytes that are free where it computes, where that can be asked.
+    fn free_memory(&self) -> Option<u64> {
+        memory::free()
+    }
 
     /// Prepares a model for running.
     ///

@@ -73,7 +73,7 @@ fn open_in(options: &EngineOptions, surroundings: &Surroundings) -> Result<Selec
             note: None,
         });
     }
-    let mut passed_over = Vec::new();
+    let (mut passed_over, mut has_cuda) = (Vec::new(), false);
     for found in candidates(options, surroundings) {
         match open_library(options, &found) {
             Ok(mut selected) => {
@@ -81,10 +81,13 @@ fn open_in(options: &EngineOptions, surroundings: &Surroundings) -> Result<Selec
                 return Ok(selected);
             }
             Err(error) if found.named => return Err(named(error, &found)),
-            Err(error) => passed_over.push(format!("passed over {} ({error})", found.origin)),
+            Err(error) => {
+                has_cuda |= discover::has_cuda(&found.path);
+                passed_over.push(format!("passed over {} ({error})", found.origin));
+            }
         }
     }
-    without_library(options, passed_over)
+    without_library(options, passed_over, has_cuda)
 }
 
 /// The libraries in the order in which they are tried: as they are found; but where there is a GPU
@@ -182,7 +185,11 @@ fn named(error: Error, found: &Found) -> Error {
     }
 }
 
-fn without_library(options: &EngineOptions, mut notes: Vec<String>) -> Result<Selected> {
+fn without_library(
+    options: &EngineOptions,
+    mut notes: Vec<String>,
+    has_cuda: bool,
+) -> Result<Selected> {
     let must =
         options.engine == EngineChoice::Ort || matches!(options.provider, ProviderChoice::Cuda(_));
     if must {
@@ -190,10 +197,12 @@ fn without_library(options: &EngineOptions, mut notes: Vec<String>) -> Result<Se
             ProviderChoice::Cuda(_) => "runtime install --cuda",
             ProviderChoice::Auto | ProviderChoice::Cpu => "runtime install",
         };
-        notes.insert(
-            0,
-            format!("no usable library found; `onnx-prune {install}` fetches one"),
-        );
+        let problem = match has_cuda {
+            // It is there, and what it lacks is said next.
+            true => "cuda cannot be had".to_owned(),
+            false => format!("no usable library found; `onnx-prune {install}` fetches one"),
+        };
+        notes.insert(0, problem);
         return Err(Error::Engine {
             engine: ORT,
             what: notes.join("; "),

@@ -15,6 +15,7 @@ mod extract;
 mod input;
 mod layout;
 mod probe;
+mod room;
 mod rows;
 mod set;
 #[cfg(test)]
@@ -25,5 +26,6 @@ pub use cache::{Cache, CacheChoice, CacheEntry, Cleared};
 pub use extract::{Event, Extraction, Listener, extract};
 pub use input::{ModelInput, Samples};
 pub use probe::probe;
+pub use room::{fitting, sample_bytes};
 pub use set::FeatureSet;
 pub use trunk::{FeatureBatch, Trunk};

@@ -5,6 +5,7 @@
 //! Node order in the file is not trusted: everything here follows the values.
 
 mod extract;
+mod live;
 mod macs;
 mod order;
 mod patch;
@@ -23,6 +24,7 @@ use crate::{
 };
 
 pub use extract::{extract, with_outputs};
+pub use live::live_bytes;
 pub use macs::{Macs, Sizes};
 pub use patch::Patch;
 pub use shapes::{Shapes, TensorType};

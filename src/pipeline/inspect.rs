@@ -20,7 +20,7 @@ pub use self::{
 };
 use super::{
     parts::{FileReport, HeadReport, LayerReport},
-    setup::{self, Setup, SourceOptions},
+    setup::{self, BatchSize, Setup, SourceOptions},
     watch::Watch,
 };
 use crate::{
@@ -140,7 +140,10 @@ pub fn inspect(options: &InspectOptions, watch: &dyn Watch) -> Result<InspectRep
     let model = setup::load(&options.input)?;
     let mut setup = Setup::new(&model, &options.source, watch)?;
     let own = setup.input.fixed_batch();
-    let batch = options.source.batch.or(own).unwrap_or(1);
+    let batch = match options.source.batch {
+        BatchSize::Of(batch) => batch,
+        BatchSize::Usual | BatchSize::Fitting => own.unwrap_or(1),
+    };
     if own.is_some_and(|own| own != batch) {
         // Says so.
         setup.batch_size()?;

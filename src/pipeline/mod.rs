@@ -52,7 +52,7 @@ pub use proof::Verify;
 pub use prune::{Baseline, PruneOptions, PruneReport, RepairReport, prune};
 pub use score::{ScoreReport, ScoreRunOptions, score};
 pub use search::{Limit, Metric, SearchReport, Tried};
-pub use setup::SourceOptions;
+pub use setup::{BatchSize, SourceOptions};
 pub use training::{Training, TrainingReport};
 pub use transfer::{ScoreWith, TransferOptions, TransferReport};
 pub use verify::{Compared, VerifyOptions, VerifyReport, verify};

@@ -8,7 +8,9 @@ use super::{
     watch::Watch,
 };
 use crate::{
-    data::{DataOptions, Dataset, InputShape, OnBadSample, Overrides, Preprocess},
+    data::{
+        DataOptions, Dataset, InputShape, OnBadSample, Overrides, Preprocess, readable_bytes,
+    },
     engine::{self, Engine, EngineChoice, EngineInfo, EngineOptions, Selected},
     error::{Error, Result},
     features::{self, Cache, CacheChoice, Event, Extraction, FeatureSet, ModelInput, Samples},
@@ -43,9 +45,21 @@ pub struct SourceOptions {
     /// Which runtime, and where.
     pub engine: EngineOptions,
     /// Samples per run.
-    pub batch: Option<usize>,
+    pub batch: BatchSize,
     /// Where features are kept between runs; those of synthetic noise are never kept.
     pub cache: CacheChoice,
+}
+
+/// How many samples go through a model at once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BatchSize {
+    /// By the size of a sample, or what the model insists on.
+    #[default]
+    Usual,
+    /// So many.
+    Of(usize),
+    /// As many as fit into free memory; never more than usual on a CPU, where that gains nothing.
+    Fitting,
 }
 
 /// A model ready to be worked on.
@@ -62,6 +76,8 @@ pub(super) struct Setup<'m> {
     pub(super) selected: Selected,
     pub(super) shares: Shares,
     cache: Cache,
+    /// Samples per run that fit, once that was asked.
+    fitting: Option<usize>,
 }
 
 impl<'m> Setup<'m> {
@@ -125,6 +141,7 @@ impl<'m> Setup<'m> {
             test,
             selected,
             cache,
+            fitting: None,
         })
     }
 
@@ -160,6 +177,12 @@ impl<'m> Setup<'m> {
     /// The head. Where the file declares too little, one run shows the shapes; `frugal` skips that
     /// run if a head is found without it.
     pub(super) fn find_head(&mut self, frugal: bool, watch: &dyn Watch) -> Result<Head> {
+        let head = self.head(frugal, watch)?;
+        self.fit_batch(watch)?;
+        Ok(head)
+    }
+
+    fn head(&mut self, frugal: bool, watch: &dyn Watch) -> Result<Head> {
         let declared = head::find(&self.graph, &self.shapes);
         if let Ok(found) = &declared
             && (frugal || self.is_declared(found))
@@ -195,16 +218,71 @@ impl<'m> Setup<'m> {
     pub(super) fn batch_size(&self) -> Result<usize> {
         let own = self.input.fixed_batch();
         match (self.options.batch, own) {
-            (Some(0), _) => Err(Error::Argument {
+            (BatchSize::Of(0), _) => Err(Error::Argument {
                 name: "--batch",
                 what: "at least one sample is needed".to_owned(),
             }),
-            (Some(asked), Some(own)) if asked != own => Err(Error::Argument {
+            (BatchSize::Of(asked), Some(own)) if asked != own => Err(Error::Argument {
                 name: "--batch",
                 what: format!("the model takes batches of {own} samples only, not {asked}"),
             }),
-            (Some(asked), _) => Ok(asked),
-            (None, _) => Ok(self.input.batch_size(self.sample_size())),
+            (BatchSize::Of(asked), _) => Ok(asked),
+            (BatchSize::Usual, _) => Ok(self.usual_batch()),
+            (BatchSize::Fitting, _) => Ok(self.fitting.unwrap_or_else(|| self.usual_batch())),
+        }
+    }
+
+    fn usual_batch(&self) -> usize {
+        self.input.batch_size(self.sample_size())
+    }
+
+    /// Finds out how many samples fit, where that is wanted and the model leaves it open.
+    fn fit_batch(&mut self, watch: &dyn Watch) -> Result<()> {
+        if self.options.batch != BatchSize::Fitting || self.input.fixed_batch().is_some() {
+            return Ok(());
+        }
+        let Some((fits, sample, free)) = self.room()? else {
+            watch.note("nobody says how much memory is free: batches are of the usual size");
+            return Ok(());
+        };
+        let is_device = self.engine().info().precision.is_some();
+        let fits = match is_device {
+            true => fits,
+            false => fits.min(self.usual_batch()),
+        };
+        watch.note(&format!(
+            "batches of {fits} samples: one takes {}, and {} are free",
+            readable_bytes(sample),
+            readable_bytes(free)
+        ));
+        self.fitting = Some(fits);
+        Ok(())
+    }
+
+    /// Samples that fit into free memory at once, the bytes of one, and those that are free; nothing
+    /// where nobody says how many these are.
+    fn room(&self) -> Result<Option<(usize, u64, u64)>> {
+        let Some(free) = self.engine().free_memory() else {
+            return Ok(None);
+        };
+        let sample = self.dataset.read(&self.shares.calibration[..1])?;
+        let sample = self.input.samples(sample)?.input;
+        let bytes = features::sample_bytes(self.engine(), &self.graph, &self.shapes, &sample)?;
+        Ok(Some((features::fitting(free, bytes), bytes, free)))
+    }
+
+    /// Adds to an error about memory how many samples would have fitted; `batch` did not.
+    fn with_fitting(&self, error: Error, batch: usize) -> Error {
+        match error {
+            Error::OutOfMemory { engine, what, .. } => {
+                // Where even one sample fails, there is nothing to say.
+                let room = self.room().ok().flatten();
+                let fits = room
+                    .map(|(fits, ..)| fits.min(batch / 2))
+                    .filter(|&fits| fits > 0);
+                Error::OutOfMemory { engine, what, fits }
+            }
+            other => other,
         }
     }
 
@@ -273,6 +351,7 @@ impl<'m> Setup<'m> {
         indices: &[usize],
         watch: &dyn Watch,
     ) -> Result<FeatureSet> {
+        let batch = self.batch_size()?;
         let extraction = Extraction {
             engine: self.engine(),
             graph: &self.graph,
@@ -283,10 +362,10 @@ impl<'m> Setup<'m> {
             model: self.model,
             input: &self.input,
             indices,
-            batch: self.batch_size()?,
+            batch,
             cache: &self.cache,
         };
-        features::extract(extraction, &mut |event| {
+        let found = features::extract(extraction, &mut |event| {
             match event {
                 Event::Begin(rows) => watch.stage("running the trunk", Some(rows as u64)),
                 Event::Rows(rows) => watch.step(rows as u64),
@@ -297,7 +376,8 @@ impl<'m> Setup<'m> {
                 Event::Note(text) => watch.note(text),
             }
             still_wanted(watch)
-        })
+        });
+        found.map_err(|error| self.with_fitting(error, batch))
     }
 
     /// Fresh samples for the proof.

@@ -194,7 +194,7 @@ const RUNS: [(&str, &str); 7] = [
 ];
 
 #[rustfmt::skip]
-const SCORES: [Row; 26] = [
+const SCORES: [Row; 27] = [
     ("--criterion", "--criterion weight", || Json("/score/criterion", json!("weight"))),
     ("--criterion", "--criterion best", || Error("none of lsa, weight")),
     ("--norm", "--norm 2", || Json("/score/norm", json!("2"))),
@@ -214,6 +214,7 @@ const SCORES: [Row; 26] = [
     ("--samples", "--samples 8 --criterion weight", || Error("--samples: has no effect with --criterion weight")),
     ("--seed", "--seed 7", || Json("/seed", json!(7))),
     ("--batch", "--data @data.npy --batch 7", || Json("/score/samples", json!(24))),
+    ("--batch", "--data @data.npy --batch auto --criterion activation", || Seen(|_, run| run.stderr.contains("note: batches of"))),
     ("--batch", "--batch 0", || Error("must be at least 1")),
     ("--cache", "--data @data.npy --cache @kept", || Seen(|bench, _| bench.path("kept").is_dir())),
     ("--cache", "--data @data.npy --cache @in.onnx", || Error("in.onnx is no folder")),

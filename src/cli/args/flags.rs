@@ -6,6 +6,7 @@ use clap::Args;
 use onnx_prune::{
     data::{Channels, Interpolation, Layout, OnBadSample, Resize, Size},
     engine::{EngineChoice, Precision, ProviderChoice},
+    pipeline::BatchSize,
     sensitivity::{Criterion, Norm, Of, Scale},
 };
 
@@ -61,9 +62,10 @@ pub(in super::super) struct SampleFlags {
     /// when training]
     #[arg(long, value_name = "N", value_parser = values::at_least_one, allow_negative_numbers = true)]
     pub(in super::super) samples: Option<usize>,
-    /// Samples per run of the model [default: by the size of a sample]
-    #[arg(long, value_name = "N", value_parser = values::at_least_one, allow_negative_numbers = true)]
-    pub(in super::super) batch: Option<usize>,
+    /// Samples per run of the model, or auto: as many as fit into free memory [default: by the size
+    /// of a sample]
+    #[arg(long, value_name = "N", value_parser = values::batch, allow_negative_numbers = true)]
+    pub(in super::super) batch: Option<BatchSize>,
     /// Keep what the trunk computes in this folder, and use what is there [default: the user's
     /// cache folder]
     #[arg(long, value_name = "DIR", conflicts_with = "no_cache")]

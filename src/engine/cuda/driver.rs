@@ -62,6 +62,12 @@ impl Driver {
     }
 }
 
+/// Bytes that are free on a device, as CUDA counts devices.
+pub(in crate::engine) fn free_memory(device: u32) -> Option<u64> {
+    let found = devices();
+    found.get(device as usize).map(|device| device.free_bytes)
+}
+
 /// `NVRM version: NVIDIA UNIX x86_64 Kernel Module  580.65.06  Sun ..`
 fn version_in(text: &str) -> Option<String> {
     let line = text.lines().find(|line| line.starts_with("NVRM"))?;

@@ -16,6 +16,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
+pub(super) use driver::free_memory;
 pub use driver::{Device, Driver};
 pub use libraries::Library;
 

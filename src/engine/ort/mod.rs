@@ -21,7 +21,7 @@ use ::ort::session::builder::SessionBuilder;
 
 use super::select::ProviderChoice;
 use super::{
-    Engine, EngineInfo, OnCpu, Precision, Session, Steps, cuda, threads_or_default, widen,
+    Engine, EngineInfo, OnCpu, Precision, Session, Steps, cuda, memory, threads_or_default, widen,
 };
 use crate::error::{Error, Result};
 use crate::onnx::{DataType, ModelProto, Tensor};
@@ -141,6 +141,13 @@ impl Engine for OnnxRuntime {
         &self.info
     }
 
+    fn free_memory(&self) -> Option<u64> {
+        match self.provider {
+            Provider::Cpu => memory::free(),
+            Provider::Cuda(device) => cuda::free_memory(device),
+        }
+    }
+
     fn load(&self, model: &ModelProto) -> Result<Box<dyn Session>> {
         self.load_as_is(model).or_else(|error| {
             // The CPU has no kernels for most operators in bf16; CUDA has.
@@ -162,5 +169,13 @@ impl Engine for OnnxRuntime {
 }
 
 fn failed(what: String) -> Error {
-    Error::Engine { engine: NAME, what }
+    let what = what.trim().to_owned();
+    match memory::is_too_little(&what) {
+        true => Error::OutOfMemory {
+            engine: NAME,
+            what,
+            fits: None,
+        },
+        false => Error::Engine { engine: NAME, what },
+    }
 }

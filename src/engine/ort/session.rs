@@ -170,6 +170,26 @@ mod tests {
     use super::*;
     use crate::engine::ort::environment;
     use crate::engine::testing::ort_library;
+    use crate::onnx::TensorData;
+
+    #[test]
+    fn too_little_memory_is_an_error_of_its_own() {
+        let mut model = tiny_model();
+        let graph = model.graph.as_mut().unwrap();
+        // More than an address can say.
+        let shape = Tensor::new([1], TensorData::I64(vec![1 << 50])).unwrap();
+        graph.initializer = vec![shape.to_proto("shape")];
+        graph.node = vec![NodeProto::new("Expand", &["x", "shape"], &["y"])];
+        let dims = [Dim::Symbol("many".to_owned())];
+        graph.output = vec![ValueInfoProto::tensor("y", DataType::Float, &dims)];
+        let loaded = environment::load(&ort_library()).unwrap();
+        let builder = OrtSession::builder(&loaded.environment).unwrap();
+        let mut session = load(builder, &model).unwrap();
+        let x = Tensor::f32([1], vec![1.0]).unwrap();
+        let error = session.run(&[("x", &x)]).unwrap_err();
+        assert!(matches!(error, Error::OutOfMemory { .. }), "{error:?}");
+        assert!(error.hint().unwrap().contains("a smaller --batch"));
+    }
 
     #[test]
     fn model_over_the_message_limit_goes_through_files() {

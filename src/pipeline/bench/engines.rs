@@ -4,7 +4,11 @@ use crate::{
     engine::{self, EngineChoice, EngineOptions, Selected},
     error::{Error, Result},
     features::CacheChoice,
-    pipeline::{bench::BenchOptions, setup::SourceOptions, watch::Watch},
+    pipeline::{
+        bench::BenchOptions,
+        setup::{BatchSize, SourceOptions},
+        watch::Watch,
+    },
 };
 
 /// Every runtime with every number of threads.
@@ -73,7 +77,7 @@ pub(super) fn sources(options: &BenchOptions) -> [SourceOptions; 2] {
     let runtime = runtime.unwrap_or_default();
     let first = SourceOptions {
         engine: engine_options(options, runtime, options.threads.first().copied()),
-        batch: None,
+        batch: BatchSize::Usual,
         cache: CacheChoice::Off,
         ..options.source.clone()
     };
