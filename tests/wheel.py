@@ -148,7 +148,7 @@ class Installed(unittest.TestCase):
                 **clean(),
                 "PATH": f"{self.programs}:{clean()['PATH']}",
                 "MODEL": str(MODEL),
-                "OUTPUT": str(self.folder / "small.onnx"),
+                "OUTPUT": str(self.folder / f"{code}.onnx"),
                 "ARGUMENTS": arguments,
                 "RUNNER_TEMP": str(self.folder),
                 "GITHUB_STEP_SUMMARY": str(summary),

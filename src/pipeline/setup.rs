@@ -8,9 +8,7 @@ use super::{
     watch::Watch,
 };
 use crate::{
-    data::{
-        DataOptions, Dataset, InputShape, OnBadSample, Overrides, Preprocess, readable_bytes,
-    },
+    data::{DataOptions, Dataset, InputShape, OnBadSample, Overrides, Preprocess, readable_bytes},
     engine::{self, Engine, EngineChoice, EngineInfo, EngineOptions, Selected},
     error::{Error, Result},
     features::{self, Cache, CacheChoice, Event, Extraction, FeatureSet, ModelInput, Samples},
