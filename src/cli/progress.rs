@@ -44,6 +44,15 @@ impl Terminal {
         self.stage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// A line above the bar, where there is one.
+    fn say(&self, label: &str, colour: AnsiColor, text: &str) {
+        let say = || line(label, colour, text);
+        match &*self.current() {
+            Some(stage) => stage.bar.suspend(say),
+            None => say(),
+        }
+    }
+
     /// Ends the stage that is under way.
     fn finish(&self, current: &mut Option<Stage>) {
         let Some(stage) = current.take() else {
@@ -109,13 +118,14 @@ impl Watch for Terminal {
     }
 
     fn note(&self, text: &str) {
-        if self.quiet {
-            return;
+        if !self.quiet {
+            self.say("note", AnsiColor::Yellow, text);
         }
-        let say = || line("note", AnsiColor::Yellow, text);
-        match &*self.current() {
-            Some(stage) => stage.bar.suspend(say),
-            None => say(),
+    }
+
+    fn detail(&self, text: &str) {
+        if self.verbose {
+            self.say("detail", AnsiColor::Blue, text);
         }
     }
 

@@ -170,6 +170,9 @@ pub(super) fn scores(
              (a head of one linear layer, on logits, needs no data at all)",
         );
     }
+    if let Some(way) = &scored.report.way {
+        watch.detail(&format!("derivatives {way}"));
+    }
     scored.report.notes.iter().for_each(|note| watch.note(note));
     Ok(scored)
 }

@@ -14,6 +14,9 @@ pub trait Watch: Sync {
     /// Something the user should know: a fallback, an assumption, a layer that stays whole.
     fn note(&self, _text: &str) {}
 
+    /// Something only the curious want to know: which of several ways was taken, and why.
+    fn detail(&self, _text: &str) {}
+
     /// Whether the run should end at the next batch, with nothing written.
     fn cancelled(&self) -> bool {
         false

@@ -330,19 +330,30 @@ fn bias_shape(graph: &Graph<'_>, bias: ValueId, outputs: usize) -> Option<Vec<us
     (count == last && (count == outputs || count == 1)).then_some(shape)
 }
 
-/// The weight of a contraction.
-struct Weight<'g> {
+/// The weight of a contraction, wherever it is held.
+pub struct Weight<'g> {
     value: ValueId,
-    tensor: &'g TensorProto,
-    kind: Kind,
-    dtype: DataType,
-    shape: Vec<usize>,
-    input_axis: usize,
-    output_axis: usize,
+    /// The constant itself.
+    pub tensor: &'g TensorProto,
+    /// How it is used.
+    pub kind: Kind,
+    /// Its element type, a floating-point one.
+    pub dtype: DataType,
+    /// Sizes of its axes.
+    pub shape: Vec<usize>,
+    /// The axis that counts what is read.
+    pub input_axis: usize,
+    /// The axis that counts what is made.
+    pub output_axis: usize,
 }
 
 impl<'g> Weight<'g> {
-    fn of(graph: &'g Graph<'_>, node: NodeId) -> Result<Self> {
+    /// The weight of a Gemm, a MatMul or a Conv.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] where it is no constant of floating-point numbers, or has one matrix
+    /// per entry of a batch.
+    pub fn of(graph: &'g Graph<'_>, node: NodeId) -> Result<Self> {
         let unsupported = |what: &str| unsupported(graph, node, what);
         let value = graph.input(node, 1);
         let value = value.ok_or_else(|| unsupported("has no weight"))?;

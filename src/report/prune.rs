@@ -343,6 +343,7 @@ mod tests {
                 scale: Some(Scale::None),
                 seed: None,
                 samples: 1600,
+                way: None,
                 notes: vec![],
             },
             seed: 0,

@@ -179,12 +179,22 @@ pub(super) fn check_finite(
     let Some((neuron, sample)) = cells.non_finite(samples) else {
         return Ok(());
     };
+    Err(not_finite(
+        layer,
+        neuron,
+        &format!(" for sample {sample} of a batch"),
+        of,
+    ))
+}
+
+/// Says that a number of a neuron is NaN or infinite, and where.
+pub(super) fn not_finite(layer: &LayerView, neuron: usize, place: &str, of: &str) -> Error {
     let value = layer.sinks.first().map_or("", |sink| sink.value.as_str());
-    Err(Error::Invalid {
+    Error::Invalid {
         site: Site::value(value),
         what: format!(
-            "the {of} of neuron {neuron} of layer {:?} is NaN or infinite for sample {sample} of a batch; the weights or the data hold such numbers, or very large ones",
+            "the {of} of neuron {neuron} of layer {:?} is NaN or infinite{place}; the weights or the data hold such numbers, or very large ones",
             layer.name
         ),
-    })
+    }
 }

@@ -28,6 +28,7 @@ mod options;
 mod power_sums;
 mod redundancy;
 mod score;
+mod structure;
 mod target;
 #[cfg(test)]
 mod tests;

@@ -43,12 +43,23 @@ impl PowerSums {
     ///
     /// # Errors
     /// [`Error::Argument`] when q differs from p and the cells of all classes would take gigabytes.
-    pub(super) fn new(
+    pub(super) fn new(norms: (Norm, Norm), classes: usize, cells: &Cells) -> Result<Self> {
+        Self::with_plane(norms, classes, (cells.plane(), cells.neurons))
+    }
+
+    /// As [`PowerSums::new`], for neurons that each have one position.
+    ///
+    /// # Errors
+    /// As [`PowerSums::new`].
+    pub(super) fn of_neurons(norms: (Norm, Norm), classes: usize, neurons: usize) -> Result<Self> {
+        Self::with_plane(norms, classes, (neurons, neurons))
+    }
+
+    fn with_plane(
         (over_samples, over_classes): (Norm, Norm),
         classes: usize,
-        cells: &Cells,
+        (plane, neurons): (usize, usize),
     ) -> Result<Self> {
-        let plane = cells.plane();
         let slots = if over_samples == over_classes {
             1
         } else {
@@ -69,7 +80,7 @@ impl PowerSums {
             over_samples,
             over_classes,
             samples: 0,
-            neurons: cells.neurons,
+            neurons,
             plane,
             slots,
             sums: needed(over_samples != Norm::Inf),
@@ -132,15 +143,41 @@ impl PowerSums {
                 let blocks = blocks.zip(largest[start..start + *plane].par_chunks_mut(BLOCK));
                 blocks.enumerate().for_each(|(block, (sums, largest))| {
                     for values in numbers(block, sums.len()) {
-                        for ((sum, largest), value) in
-                            sums.iter_mut().zip(&mut *largest).zip(values)
-                        {
-                            add_scaled(sum, largest, f64::from(value.abs()), 1.0, p);
-                        }
+                        add_all_scaled(sums, largest, values, p);
                     }
                 });
             }
         }
+    }
+
+    /// The sums in blocks of `width` cells, each to be added to by one task.
+    pub(super) fn parts(&mut self, width: usize) -> Vec<Part<'_>> {
+        let blocks = self.plane.div_ceil(width);
+        let new = || Part {
+            norm: self.over_samples,
+            slots: Vec::with_capacity(self.slots),
+        };
+        let mut parts: Vec<Part<'_>> = (0..blocks).map(|_| new()).collect();
+        let mut sums = self.sums.chunks_mut(self.plane);
+        let mut largest = self.largest.chunks_mut(self.plane);
+        for _ in 0..self.slots {
+            let mut sums = sums.next().unwrap_or_default().chunks_mut(width);
+            let mut largest = largest.next().unwrap_or_default().chunks_mut(width);
+            for part in &mut parts {
+                part.slots.push(Slot {
+                    sums: sums.next().unwrap_or_default(),
+                    largest: largest.next().unwrap_or_default(),
+                });
+            }
+        }
+        parts
+    }
+
+    /// Adds sums of squares, one per cell, to those of p = q = 2.
+    pub(super) fn add_squares(&mut self, squares: &[f64]) {
+        debug_assert_eq!(self.over_samples, Norm::P(2.0));
+        let pairs = self.sums.iter_mut().zip(squares);
+        pairs.for_each(|(sum, square)| *sum += square);
     }
 
     /// Adds what other samples gave.
@@ -190,6 +227,39 @@ impl PowerSums {
             self.over_classes.of(means)
         };
         (0..self.neurons).into_par_iter().map(score).collect()
+    }
+}
+
+/// Some neighbouring cells of [`PowerSums`].
+pub(super) struct Part<'s> {
+    norm: Norm,
+    /// One, or one per class.
+    slots: Vec<Slot<'s>>,
+}
+
+struct Slot<'s> {
+    sums: &'s mut [f64],
+    largest: &'s mut [f64],
+}
+
+impl Part<'_> {
+    /// Adds rows of `width` numbers, those of the classes from `first` on.
+    pub(super) fn add(&mut self, first: usize, rows: &[f32], width: usize) {
+        for (class, row) in (first..).zip(rows.chunks_exact(width)) {
+            let slot = if self.slots.len() == 1 { 0 } else { class };
+            let Slot { sums, largest } = &mut self.slots[slot];
+            match self.norm {
+                Norm::Inf => keep_largest(largest, row),
+                Norm::P(p) if p <= PLAIN => add_powers(sums, row, p),
+                Norm::P(p) => add_all_scaled(sums, largest, row, p),
+            }
+        }
+    }
+}
+
+fn add_all_scaled(sums: &mut [f64], largest: &mut [f64], values: &[f32], p: f64) {
+    for ((sum, largest), value) in sums.iter_mut().zip(largest).zip(values) {
+        add_scaled(sum, largest, f64::from(value.abs()), 1.0, p);
     }
 }
 

@@ -69,6 +69,9 @@ pub struct ScoreReport {
     pub seed: Option<u64>,
     /// Samples that were looked at; 0 where none are needed.
     pub samples: usize,
+    /// Where the derivatives came from, and why from there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub way: Option<String>,
     /// Sentences for people: shortcuts that were taken, where labels came from.
     pub notes: Vec<String>,
 }
@@ -115,6 +118,7 @@ where
         layers,
         notes,
         scale,
+        way,
     } = measure.finish(&mut |count| {
         let before = match ranked {
             Some(before) => before,
@@ -137,7 +141,13 @@ where
             scores: Scores {
                 layers: layers.collect(),
             },
-            report: report(request.options, norms, scale, samples, notes.clone()),
+            report: report(
+                request.options,
+                norms,
+                (scale, way.clone()),
+                samples,
+                notes.clone(),
+            ),
         }
     });
     Ok(scored.collect())
@@ -206,7 +216,7 @@ fn no_samples() -> Error {
 fn report(
     options: &ScoreOptions,
     (norm, over_classes): (Norm, Norm),
-    scale: Option<Scale>,
+    (scale, way): (Option<Scale>, Option<String>),
     samples: usize,
     notes: Vec<String>,
 ) -> ScoreReport {
@@ -226,6 +236,7 @@ fn report(
         scale,
         seed: seed.then_some(options.seed),
         samples,
+        way,
         notes,
     }
 }

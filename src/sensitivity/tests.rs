@@ -527,7 +527,7 @@ fn reports_name_the_choices_that_were_used_and_no_others() {
     let cases = [
         (
             "lsa",
-            r#"{"criterion":"lsa","norm":"inf","over_classes":"inf","of":"probabilities","scale":"none","samples":2,"notes":[]}"#,
+            r#"{"criterion":"lsa","norm":"inf","over_classes":"inf","of":"probabilities","scale":"none","samples":2,"way":"from the weights, as the head is a chain of dense layers: features from those of like samples, fc1 in closed form","notes":[]}"#,
         ),
         (
             "weight",

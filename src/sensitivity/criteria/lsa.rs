@@ -1,17 +1,20 @@
 //! Local sensitivity: norms of the derivative of the class scores (see the module's head).
 
+use std::fmt;
+
 use super::{Entry, Measure, Outcome, Uses};
 use crate::{
     error::{Error, Result},
     features::FeatureBatch,
     sensitivity::{
         Norm, Of, Request, Scale,
-        cells::{added, first},
+        cells::{SinkCells, added, first},
         gradient::{HeadGradient, Rows},
         linear,
         moments::Moments,
         power_sums::PowerSums,
         redundancy::{Carried, Observations, OnRanked, Redundancy, Residual, Worth, members},
+        structure::Structure,
     },
 };
 
@@ -30,7 +33,7 @@ pub(super) const ENTRY: Entry = Entry {
 };
 
 struct Lsa {
-    gradient: HeadGradient,
+    way: Way,
     norms: Vec<(Norm, Norm)>,
     scale: Scale,
     /// Whether the scale was left to the tool.
@@ -40,6 +43,14 @@ struct Lsa {
     constant: bool,
     done: bool,
     notes: Vec<String>,
+}
+
+/// Where the derivatives come from.
+enum Way {
+    /// An engine differentiates the head; why.
+    Gradient(Box<HeadGradient>, String),
+    /// The head is a chain of dense layers.
+    Structure(Box<Structure>),
 }
 
 /// What is held of one layer.
@@ -60,7 +71,7 @@ fn build(request: Request<'_>, norms: &[(Norm, Norm)]) -> Result<Box<dyn Measure
         && scale == Scale::None
         && linear::is_linear(request.graph, request.head);
     let mut lsa = Lsa {
-        gradient: HeadGradient::new(request, options.of.into(), scale != Scale::None)?,
+        way: Way::new(request, norms, scale != Scale::None)?,
         norms: norms.to_vec(),
         scale,
         auto: options.scale == Scale::Auto,
@@ -95,46 +106,32 @@ fn build(request: Request<'_>, norms: &[(Norm, Norm)]) -> Result<Box<dyn Measure
 
 impl Measure for Lsa {
     fn add(&mut self, batch: &FeatureBatch) -> Result<()> {
-        let Self {
-            gradient,
-            norms,
-            layers,
-            scale,
-            ..
-        } = self;
-        let classes = gradient.classes;
-        gradient.jacobian(batch, |rows, values| {
-            let Rows {
-                first: class,
-                count,
-                layers: cotangents,
-            } = rows;
-            for (layer, sinks) in layers.iter_mut().zip(cotangents) {
-                let Some(cells) = added(sinks) else { continue };
-                if layer.sums.is_empty() {
-                    let sums = norms
-                        .iter()
-                        .map(|&norms| PowerSums::new(norms, classes, &cells));
-                    layer.sums = sums.collect::<Result<_>>()?;
+        let values = match &mut self.way {
+            Way::Structure(structure) => {
+                if self.layers.iter().all(|layer| layer.sums.is_empty()) {
+                    let sums = structure.sums(&self.norms)?;
+                    let pairs = self.layers.iter_mut().zip(sums);
+                    pairs.for_each(|(layer, sums)| layer.sums = sums);
                 }
-                for sums in &mut layer.sums {
-                    sums.add(class, count, batch.samples, &cells);
-                }
+                let sums = self.layers.iter_mut().map(|layer| &mut *layer.sums);
+                structure.add(batch, &mut sums.collect::<Vec<_>>())?
             }
-            let values = values.filter(|_| *scale != Scale::None);
-            for (layer, sinks) in layers.iter_mut().zip(values.into_iter().flatten()) {
-                let Some(cells) = first(sinks) else { continue };
-                if let Some(rows) = &mut layer.rows {
-                    rows.add(&cells.values[..batch.samples * cells.plane()]);
-                    continue;
-                }
-                let moments = layer
-                    .moments
-                    .get_or_insert_with(|| Moments::new(cells.plane()));
-                moments.add(batch.samples, &cells);
+            Way::Gradient(gradient, _) => {
+                differentiate(gradient, batch, &self.norms, &mut self.layers)?
             }
-            Ok(())
-        })?;
+        };
+        let values = values.filter(|_| self.scale != Scale::None);
+        for (layer, sinks) in self.layers.iter_mut().zip(values.into_iter().flatten()) {
+            let Some(cells) = first(sinks) else { continue };
+            if let Some(rows) = &mut layer.rows {
+                rows.add(&cells.values[..batch.samples * cells.plane()]);
+                continue;
+            }
+            let moments = layer
+                .moments
+                .get_or_insert_with(|| Moments::new(cells.plane()));
+            moments.add(batch.samples, &cells);
+        }
         let sums = self.layers.iter_mut().flat_map(|layer| &mut layer.sums);
         sums.for_each(|sums| sums.count(batch.samples));
         self.done = self.constant;
@@ -146,6 +143,7 @@ impl Measure for Lsa {
     }
 
     fn finish(mut self: Box<Self>, on_ranked: &mut OnRanked<'_>) -> Result<Outcome> {
+        self.flush()?;
         let mut notes = std::mem::take(&mut self.notes);
         if self.scale == Scale::Residual {
             match self.by_residual(&mut notes, on_ranked)? {
@@ -155,6 +153,7 @@ impl Measure for Lsa {
                         layers,
                         notes,
                         scale,
+                        way: Some(self.way.to_string()),
                     });
                 }
                 Err(why) if self.auto => {
@@ -179,12 +178,77 @@ impl Measure for Lsa {
         Ok(Outcome {
             notes,
             scale: Some(self.scale),
+            way: Some(self.way.to_string()),
             ..Outcome::from(pairs.map(layers).collect::<Vec<_>>())
         })
     }
 }
 
+impl Way {
+    fn new(request: Request<'_>, norms: &[(Norm, Norm)], with_values: bool) -> Result<Self> {
+        let kind = request.options.of.into();
+        match Structure::new(request, kind, norms, with_values)? {
+            Ok(structure) => Ok(Self::Structure(Box::new(structure))),
+            Err(why) => {
+                let gradient = HeadGradient::new(request, kind, with_values)?;
+                Ok(Self::Gradient(Box::new(gradient), why))
+            }
+        }
+    }
+}
+
+impl fmt::Display for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Gradient(_, why) => write!(f, "from the head's gradient in the engine: {why}"),
+            Self::Structure(structure) => f.write_str(&structure.how()),
+        }
+    }
+}
+
+/// Adds a batch by way of the engine; gives the layers' values where they were asked for.
+fn differentiate(
+    gradient: &mut HeadGradient,
+    batch: &FeatureBatch,
+    norms: &[(Norm, Norm)],
+    layers: &mut [Layer],
+) -> Result<Option<SinkCells>> {
+    let classes = gradient.classes;
+    let mut found = None;
+    gradient.jacobian(batch, |rows, values| {
+        let Rows {
+            first: class,
+            count,
+            layers: cotangents,
+        } = rows;
+        for (layer, sinks) in layers.iter_mut().zip(cotangents) {
+            let Some(cells) = added(sinks) else { continue };
+            if layer.sums.is_empty() {
+                let sums = norms
+                    .iter()
+                    .map(|&norms| PowerSums::new(norms, classes, &cells));
+                layer.sums = sums.collect::<Result<_>>()?;
+            }
+            for sums in &mut layer.sums {
+                sums.add(class, count, batch.samples, &cells);
+            }
+        }
+        found = found.take().or(values);
+        Ok(())
+    })?;
+    Ok(found)
+}
+
 impl Lsa {
+    /// Whatever is not in the sums yet.
+    fn flush(&mut self) -> Result<()> {
+        if let Way::Structure(structure) = &mut self.way {
+            let sums = self.layers.iter_mut().map(|layer| &mut *layer.sums);
+            structure.flush(&mut sums.collect::<Vec<_>>())?;
+        }
+        Ok(())
+    }
+
     fn score(&self, layer: &Layer, pair: usize) -> Vec<f64> {
         let moments = layer.moments.as_ref();
         let factors = moments.and_then(|moments| match self.scale {

@@ -97,6 +97,8 @@ pub(super) struct Outcome {
     pub(super) notes: Vec<String>,
     /// The scale that was used, where the criterion looks at it.
     pub(super) scale: Option<Scale>,
+    /// Where the derivatives came from, where there are any.
+    pub(super) way: Option<String>,
 }
 
 /// For each pair of norms, for each layer, one score per neuron.

@@ -1,0 +1,366 @@
+//! Chains against the gradient graph in the engine, which knows nothing of them.
+
+use super::{Structure, chain::Chain};
+use crate::{
+    data::Batch,
+    engine::{Engine, testing::engines},
+    features::testing::{Dense, batch, features, opened, part},
+    graph::Graph,
+    head::Head,
+    onnx::{ModelProto, NodeProto, Tensor},
+    sensitivity::{
+        Norm, Of, Request, ScoreOptions, Scored, cells::added, gradient::HeadGradient,
+        power_sums::PowerSums, score_norms,
+    },
+};
+
+/// Products in another order, and up to two thousand roundings one after the other.
+const RTOL: f64 = 1e-5;
+
+const P: [Norm; 4] = [Norm::P(1.0), Norm::P(2.0), Norm::P(7.5), Norm::Inf];
+
+struct Case {
+    widths: &'static [usize],
+    activation: &'static str,
+    ending: &'static str,
+    of: Of,
+    samples: usize,
+    norms: Vec<(Norm, Norm)>,
+    /// Part of what is said about the way.
+    way: &'static str,
+}
+
+impl Case {
+    fn new(widths: &'static [usize], way: &'static str) -> Self {
+        Self {
+            widths,
+            activation: "Relu",
+            ending: "Softmax",
+            of: Of::Probabilities,
+            samples: 12,
+            norms: P
+                .iter()
+                .map(|&p| (p, p))
+                .chain([(Norm::P(1.0), Norm::P(2.0))])
+                .collect(),
+            way,
+        }
+    }
+
+    fn squares(mut self) -> Self {
+        self.norms = vec![(Norm::P(2.0), Norm::P(2.0))];
+        self
+    }
+}
+
+fn cases() -> Vec<Case> {
+    vec![
+        // one dense layer
+        Case::new(&[9, 5], "features in closed form"),
+        Case {
+            ending: "",
+            ..Case::new(&[9, 5], "features in closed form")
+        },
+        Case {
+            ending: "Sigmoid",
+            ..Case::new(&[9, 5], "features in closed form")
+        },
+        // more columns than a task takes
+        Case::new(&[300, 4], "features in closed form"),
+        // two, like samples
+        Case {
+            samples: 60,
+            ..Case::new(&[40, 6, 4], "features from those of like samples")
+        },
+        Case {
+            samples: 60,
+            of: Of::Logits,
+            ..Case::new(&[40, 6, 4], "features from those of like samples")
+        },
+        Case {
+            samples: 60,
+            ending: "Sigmoid",
+            ..Case::new(&[33, 6, 5], "features from those of like samples")
+        },
+        Case::new(&[600, 70, 4], "features from those of like samples"),
+        // two, products over groups
+        Case {
+            activation: "LeakyRelu",
+            ..Case::new(&[40, 20, 4], "features by products over active units")
+        },
+        Case {
+            activation: "HardSwish",
+            of: Of::Logits,
+            ..Case::new(&[40, 20, 4], "features by products over active units")
+        },
+        Case {
+            activation: "Softplus",
+            ending: "Sigmoid",
+            ..Case::new(&[40, 20, 4], "features by products over active units")
+        },
+        // squares alone
+        Case::new(&[40, 20, 4], "features by sums of products").squares(),
+        Case {
+            samples: 40,
+            ..Case::new(&[300, 150, 4], "features by sums of products").squares()
+        },
+        Case {
+            activation: "Tanh",
+            ..Case::new(&[40, 20, 9], "features by sums of products").squares()
+        },
+        // three, with all norms and with one
+        Case::new(&[30, 20, 14, 4], "fc1 by products over active units"),
+        Case::new(&[600, 140, 20, 4], "fc1 by sums of products").squares(),
+        Case {
+            activation: "Elu",
+            ..Case::new(&[30, 20, 14, 10, 4], "fc2 by sums of products").squares()
+        },
+        // rows enough for a product in ONNX Runtime
+        Case::new(&[30, 20, 12, 140], "features by products over active units"),
+    ]
+}
+
+fn request<'r>(
+    engine: &'r dyn Engine,
+    graph: &'r Graph<'r>,
+    (shapes, head): (&'r crate::graph::Shapes, &'r Head),
+    options: &'r ScoreOptions,
+) -> Request<'r> {
+    Request {
+        engine,
+        graph,
+        shapes,
+        head,
+        options,
+        real_samples: false,
+        on_ranked: &|_, _| Ok(()),
+    }
+}
+
+/// The scores of all layers, norm by norm, in batches.
+fn scored(
+    engine: &dyn Engine,
+    model: &ModelProto,
+    (of, norms): (Of, &[(Norm, Norm)]),
+    batches: Vec<Batch>,
+) -> Vec<Scored> {
+    let graph = Graph::new(model).unwrap();
+    let (shapes, head) = opened(engine, &graph, &batches[0]);
+    let options = ScoreOptions {
+        of,
+        ..ScoreOptions::default()
+    };
+    let request = request(engine, &graph, (&shapes, &head), &options);
+    let features = features(engine, &graph, (&shapes, &head), batches);
+    score_norms(request, norms, features.into_iter().map(Ok)).unwrap()
+}
+
+/// The same from the gradient graph.
+fn by_gradient(
+    engine: &dyn Engine,
+    model: &ModelProto,
+    (of, norms): (Of, &[(Norm, Norm)]),
+    data: &Batch,
+) -> Vec<Vec<Vec<f64>>> {
+    let graph = Graph::new(model).unwrap();
+    let (shapes, head) = opened(engine, &graph, data);
+    let options = ScoreOptions::default();
+    let request = request(engine, &graph, (&shapes, &head), &options);
+    let mut gradient = HeadGradient::new(request, of.into(), false).unwrap();
+    let classes = gradient.classes;
+    let mut sums: Vec<Vec<PowerSums>> = head.layers.iter().map(|_| Vec::new()).collect();
+    for batch in features(engine, &graph, (&shapes, &head), vec![data.clone()]) {
+        gradient
+            .jacobian(&batch, |rows, _| {
+                for (sums, sinks) in sums.iter_mut().zip(rows.layers) {
+                    let cells = added(sinks).unwrap();
+                    if sums.is_empty() {
+                        let new = norms.iter();
+                        *sums = new
+                            .map(|&norms| PowerSums::new(norms, classes, &cells).unwrap())
+                            .collect();
+                    }
+                    for sums in sums {
+                        sums.add(rows.first, rows.count, batch.samples, &cells);
+                    }
+                }
+                Ok(())
+            })
+            .unwrap();
+        for sums in sums.iter_mut().flatten() {
+            sums.count(batch.samples);
+        }
+    }
+    let pairs = 0..norms.len();
+    pairs
+        .map(|pair| sums.iter().map(|sums| sums[pair].scores(None)).collect())
+        .collect()
+}
+
+#[test]
+fn chains_score_as_their_gradient_graphs_do() {
+    for engine in engines() {
+        for (at, case) in cases().into_iter().enumerate() {
+            let Case {
+                widths,
+                of,
+                samples,
+                ..
+            } = case;
+            let what = format!(
+                "{} {widths:?} {} {}",
+                engine.info(),
+                case.activation,
+                case.ending
+            );
+            let mut net = Dense::random(widths, case.ending, at as u64 + 1);
+            net.activation = case.activation;
+            let model = net.model();
+            let data = batch(&[samples, widths[0]], 2, at as u64);
+            let wanted = (of, &*case.norms);
+            let expected = by_gradient(&*engine, &model, wanted, &data);
+            let halves = vec![
+                part(&data, 0, samples / 2),
+                part(&data, samples / 2, samples),
+            ];
+            for batches in [vec![data.clone()], halves] {
+                let whole = batches.len() == 1;
+                let found = scored(&*engine, &model, wanted, batches);
+                let way = found[0].report.way.clone().unwrap_or_default();
+                assert!(!whole || way.contains(case.way), "{what}: {way}");
+                for ((norms, found), expected) in case.norms.iter().zip(found).zip(&expected) {
+                    for (layer, expected) in found.scores.layers.iter().zip(expected) {
+                        let largest = expected.iter().copied().fold(0.0, f64::max);
+                        for (neuron, (found, expected)) in
+                            layer.values.iter().zip(expected).enumerate()
+                        {
+                            let error = (found - expected).abs() / largest;
+                            assert!(
+                                error < RTOL,
+                                "{what}, p {} q {}, {} {neuron}: {found} is not {expected}",
+                                norms.0,
+                                norms.1,
+                                layer.name
+                            );
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_same_samples_give_the_same_bits() {
+    let engine = &engines()[0];
+    let model = Dense::random(&[40, 30, 4], "Softmax", 3).model();
+    let data = batch(&[50, 40], 2, 3);
+    let norms = P.map(|p| (p, p));
+    let together = scored(
+        &**engine,
+        &model,
+        (Of::Probabilities, &norms),
+        vec![data.clone()],
+    );
+    for (norms, together) in norms.into_iter().zip(&together) {
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(1)
+            .build()
+            .unwrap();
+        let alone = pool.install(|| {
+            scored(
+                &**engine,
+                &model,
+                (Of::Probabilities, &[norms]),
+                vec![data.clone()],
+            )
+        });
+        let squares = norms.0 == Norm::P(2.0);
+        // Squares alone go another way.
+        assert!(
+            squares || alone[0].scores == together.scores,
+            "p {}",
+            norms.0
+        );
+    }
+}
+
+/// A head with other operators between its two dense layers.
+fn between(nodes: &[NodeProto], constants: &[(&str, Tensor)]) -> ModelProto {
+    let mut model = Dense::random(&[6, 5, 3], "", 1).model();
+    let graph = model.graph.as_mut().unwrap();
+    let at = graph
+        .node
+        .iter()
+        .position(|node| node.op() == "Relu")
+        .unwrap();
+    let output = graph.node[at].output[0].clone();
+    let mut nodes = nodes.to_vec();
+    nodes.last_mut().unwrap().output = vec![output];
+    graph.node.splice(at..=at, nodes);
+    for (name, tensor) in constants {
+        graph.initializer.push(tensor.to_proto(*name));
+    }
+    model
+}
+
+#[test]
+fn activations_in_several_operators_are_bends_and_mixing_ones_are_not() {
+    let one = |op: &str| NodeProto::new(op, &["y0"], &["z"]);
+    let three = Tensor::f32([1], vec![3.0]).unwrap();
+    let cases: [(Vec<NodeProto>, Option<&str>); 5] = [
+        // x · clip(x + 3, 0, 6), as exporters write it
+        (
+            vec![
+                NodeProto::new("Add", &["y0", "three"], &["a"]),
+                NodeProto::new("Clip", &["a"], &["b"]),
+                NodeProto::new("Mul", &["y0", "b"], &["z"]),
+            ],
+            None,
+        ),
+        (vec![one("Identity")], None),
+        (vec![one("Softmax")], Some("mixes neurons")),
+        (
+            vec![
+                one("Relu"),
+                NodeProto::new("Softmax", &["y0"], &["c"]),
+                NodeProto::new("Add", &["z", "c"], &["d"]),
+            ],
+            Some("mixes neurons"),
+        ),
+        (
+            vec![NodeProto::new("Add", &["y0", "x5"], &["d"])],
+            Some("reads other values too"),
+        ),
+    ];
+    let engine = &engines()[0];
+    for (nodes, expected) in cases {
+        let mut model = between(&nodes, &[("three", three.clone())]);
+        let graph = model.graph.as_mut().unwrap();
+        // The first five of the six features.
+        let limits = [("zero", 0), ("five", 5), ("one", 1)];
+        for (name, value) in limits {
+            graph
+                .initializer
+                .push(Tensor::i64([1], vec![value]).unwrap().to_proto(name));
+        }
+        graph.node.insert(
+            0,
+            NodeProto::new("Slice", &["x", "zero", "five", "one"], &["x5"]),
+        );
+        let graph = Graph::new(&model).unwrap();
+        let (shapes, head) = opened(&**engine, &graph, &batch(&[2, 6], 2, 1));
+        let found = Chain::find(&graph, &shapes, &head).map(|chain| chain.links.len());
+        match expected {
+            None => assert_eq!(found, Ok(2), "{nodes:?}"),
+            Some(why) => assert!(
+                found.as_ref().is_err_and(|found| found.contains(why)),
+                "{found:?}"
+            ),
+        }
+        let options = ScoreOptions::default();
+        let request = request(&**engine, &graph, (&shapes, &head), &options);
+        let structure = Structure::new(request, Of::Logits.into(), &[(Norm::Inf, Norm::Inf)], true);
+        assert_eq!(structure.unwrap().is_ok(), expected.is_none());
+    }
+}
