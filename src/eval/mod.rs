@@ -19,7 +19,7 @@ pub use compare::{Comparison, Outputs, compare, outputs};
 pub use latency::{
     Clock, Effort, Latencies, Latency, Ratio, Schedule, Subject, WallClock, latency,
 };
-pub use scores::{ClassScores, HeadModel, scores};
+pub use scores::{ClassScores, HeadModel, scores, scores_of_all};
 pub use statistics::{CONFIDENCE, FEWEST, Interval, Summary, median, median_interval};
 pub use top::{Accuracy, Agreement, TopClasses, accuracy, agreement};
 pub use verify::{Case, Check, Scope, Skipped, Verification, verify};

@@ -62,23 +62,39 @@ pub fn scores(
     positions: &[usize],
     step: &mut dyn FnMut(usize) -> Result<()>,
 ) -> Result<ClassScores> {
-    let mut session = engine.load(head.model)?;
-    let mut values = Vec::with_capacity(positions.len() * head.classes);
+    let mut all = scores_of_all(engine, &[head], features, positions, step)?;
+    Ok(all.pop().expect("one head gives one result"))
+}
+
+/// [`scores`] of several heads, with each batch read once.
+///
+/// # Errors
+/// As [`scores`].
+pub fn scores_of_all(
+    engine: &dyn Engine,
+    heads: &[HeadModel<'_>],
+    features: &FeatureSet,
+    positions: &[usize],
+    step: &mut dyn FnMut(usize) -> Result<()>,
+) -> Result<Vec<ClassScores>> {
+    let mut all = Vec::with_capacity(heads.len());
+    for head in heads {
+        let scores = ClassScores {
+            values: Vec::with_capacity(positions.len() * head.classes),
+            classes: head.classes,
+        };
+        all.push((engine.load(head.model)?, scores));
+    }
     for batch in features.batches(positions, BATCH) {
         let batch = batch?;
-        values.extend(run(
-            session.as_mut(),
-            engine,
-            head.classes,
-            features.names(),
-            &batch,
-        )?);
+        for (session, scores) in &mut all {
+            let classes = scores.classes;
+            let found = run(session.as_mut(), engine, classes, features.names(), &batch)?;
+            scores.values.extend(found);
+        }
         step(batch.samples)?;
     }
-    Ok(ClassScores {
-        values,
-        classes: head.classes,
-    })
+    Ok(all.into_iter().map(|(_, scores)| scores).collect())
 }
 
 fn run(

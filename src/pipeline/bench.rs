@@ -14,7 +14,7 @@ pub use self::memory::{PeakMemoryOptions, PeakMemoryReport, peak_memory};
 use super::{
     parts::{DataReport, FileReport},
     setup::{self, Setup, SourceOptions},
-    watch::Watch,
+    watch::{Quiet, Watch},
 };
 use crate::{
     engine::{EngineChoice, EngineInfo},
@@ -255,13 +255,4 @@ fn notes(measurements: &[Measurement], options: &BenchOptions) -> Vec<String> {
         }
     }
     notes
-}
-
-/// Passes nothing on but whether to stop: the engine's notes were said when it was opened.
-struct Quiet<'w>(&'w dyn Watch);
-
-impl Watch for Quiet<'_> {
-    fn cancelled(&self) -> bool {
-        self.0.cancelled()
-    }
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, str::FromStr};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{
     material::{Material, Samples},
@@ -12,6 +12,7 @@ use super::{
     watch::Watch,
 };
 use crate::{
+    engine::Engine,
     error::{Error, Result},
     eval::{self, ClassScores, HeadModel},
     finetune::{self, Target},
@@ -28,6 +29,8 @@ use crate::{
 /// What every draft of a run is made from.
 pub(super) struct Workshop<'w> {
     pub(super) setup: &'w Setup<'w>,
+    /// Runs the heads.
+    pub(super) engine: &'w dyn Engine,
     pub(super) head: &'w Head,
     /// Features of the samples, where any are needed.
     pub(super) material: Option<&'w Material>,
@@ -89,7 +92,7 @@ pub struct TrunkReport {
 }
 
 /// How far a model has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Stage {
     /// Neurons are gone, all else is as it was.
@@ -117,6 +120,7 @@ impl<'w> Workshop<'w> {
         };
         Ok(Self {
             setup,
+            engine: setup.engine(),
             head,
             material,
             repair: options.repair(),
@@ -185,7 +189,7 @@ impl<'w> Workshop<'w> {
     fn mend(&self, draft: &mut Draft, material: &Material, watch: &dyn Watch) -> Result<()> {
         watch.stage("repairing", None);
         let request = repair::Request {
-            engine: self.setup.engine(),
+            engine: self.engine,
             graph: &self.setup.graph,
             shapes: &self.setup.shapes,
             head: self.head,
@@ -216,7 +220,7 @@ impl<'w> Workshop<'w> {
             }
         };
         let request = finetune::Request {
-            engine: self.setup.engine(),
+            engine: self.engine,
             head_model: draft.head(),
             classes: self.head.scores.classes,
             ending: self.head.scores.ending,
@@ -247,7 +251,7 @@ impl<'w> Workshop<'w> {
         };
         let mut step = |_| setup::still_wanted(watch);
         eval::scores(
-            self.setup.engine(),
+            self.engine,
             head,
             &samples.features,
             &samples.positions,

@@ -1,6 +1,6 @@
 //! What a smaller model is worth after each stage, on samples that none of them used.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{
     draft::{Draft, Stage, Workshop},
@@ -46,8 +46,19 @@ pub struct Worth {
     pub agreement: Option<Figures>,
 }
 
+/// What a model decides rightly, or as the original does.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Counts {
+    /// Samples with the same top class as the original.
+    pub(crate) same: usize,
+    /// Samples of each class that are given that class, where there are labels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) right: Option<Vec<usize>>,
+}
+
 /// What top classes are compared with.
-pub(super) struct Reference {
+pub(crate) struct Reference {
+    classes: usize,
     original: Vec<usize>,
     labels: Option<Vec<usize>>,
 }
@@ -75,6 +86,7 @@ impl Reference {
             });
         }
         Ok(Self {
+            classes,
             original: workshop
                 .scores_of(&workshop.original, samples, watch)?
                 .top(),
@@ -95,6 +107,34 @@ impl Reference {
             _ => &self.original,
         };
         drop_of(&right(&self.original, wanted), &right(top, wanted))
+    }
+
+    /// What these top classes are worth.
+    pub(super) fn counts(&self, top: &[usize]) -> Counts {
+        let same = top.iter().zip(&self.original);
+        Counts {
+            same: same.filter(|(one, other)| one == other).count(),
+            right: self.labels.as_ref().map(|labels| {
+                let right = top.iter().zip(labels).filter(|(top, label)| top == label);
+                tally(right.map(|(_, label)| *label), self.classes)
+            }),
+        }
+    }
+
+    /// What the original itself is worth.
+    pub(crate) fn of_original(&self) -> Counts {
+        self.counts(&self.original)
+    }
+
+    /// Samples of each class, where there are labels.
+    pub(crate) fn samples_by_class(&self) -> Option<Vec<usize>> {
+        let labels = self.labels.as_ref()?;
+        Some(tally(labels.iter().copied(), self.classes))
+    }
+
+    /// Number of samples.
+    pub(crate) fn len(&self) -> usize {
+        self.original.len()
     }
 
     fn shares(&self, top: &[usize]) -> (Option<f64>, f64) {
@@ -153,7 +193,7 @@ pub(super) fn certificate(
 ) -> Result<Certificate> {
     let samples = material.calibration();
     let comparison = repair::certificate::Comparison {
-        engine: workshop.setup.engine(),
+        engine: workshop.engine,
         original: &workshop.original,
         pruned: draft.head(),
         features: &samples.features,
@@ -210,6 +250,13 @@ pub(super) fn top_of(
     watch: &dyn Watch,
 ) -> Result<Vec<usize>> {
     Ok(workshop.scores_of(head, samples, watch)?.top())
+}
+
+/// How often each class occurs.
+fn tally(found: impl Iterator<Item = usize>, classes: usize) -> Vec<usize> {
+    let mut counts = vec![0; classes];
+    found.for_each(|class| counts[class] += 1);
+    counts
 }
 
 /// Percent of samples at which both lists agree.

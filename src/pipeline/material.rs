@@ -48,7 +48,7 @@ pub(super) struct Material {
 }
 
 /// Some samples' features.
-pub(super) struct Samples {
+pub(crate) struct Samples {
     pub(super) features: FeatureSet,
     pub(super) positions: Vec<usize>,
     /// Whether their classes, where known, are classes of the model.

@@ -13,6 +13,7 @@ mod draft;
 mod figures;
 mod finetune;
 mod gradient;
+mod grid;
 mod inspect;
 mod level;
 mod loaded;
@@ -40,9 +41,11 @@ pub use bench::{
     peak_memory,
 };
 pub use draft::{Stage, Trunk, TrunkReport};
+pub(crate) use figures::{Counts, Reference};
 pub use figures::{Figures, Worth};
 pub use finetune::{FinetuneOptions, FinetuneReport, finetune};
 pub use gradient::{GradientOptions, GradientReport, gradient};
+pub(crate) use grid::{Grid, Identity, Made, Opened, Recipe, default_repair, opened};
 pub use inspect::{
     DiffOptions, DiffReport, Gain, InspectOptions, InspectReport, InspectedLayer, LayerDiff, Part,
     PartName, PortDiff, Reach, WeightDiff, diff, inspect,

@@ -16,7 +16,7 @@ use crate::{
     graph::{Graph, Shapes},
     head::Head,
     prune::Scores,
-    sensitivity::{self, Of, ScoreOptions, Scored},
+    sensitivity::{self, Norm, Of, ScoreOptions, Scored},
 };
 
 /// Schema of [`ScoreReport`].
@@ -112,13 +112,31 @@ pub(super) fn scores(
     samples: Option<Samples>,
     watch: &dyn Watch,
 ) -> Result<Scored> {
+    let norms = [(options.norm, options.class_norm())];
+    let options = &ScoreOptions {
+        seed: setup.options.seed,
+        ..options.clone()
+    };
+    let mut all = scores_of_norms(setup, view, options, of, &norms, samples, watch)?;
+    Ok(all.pop().expect("one pair of norms gives one result"))
+}
+
+/// [`scores`] for several pairs of norms, over the samples and over the classes, in one pass.
+pub(super) fn scores_of_norms(
+    setup: &Setup<'_>,
+    view: View<'_>,
+    options: &ScoreOptions,
+    of: Option<Of>,
+    norms: &[(Norm, Norm)],
+    samples: Option<Samples>,
+    watch: &dyn Watch,
+) -> Result<Vec<Scored>> {
     let default = match setup.has_data() {
         true => Of::Probabilities,
         false => Of::Logits,
     };
     let options = ScoreOptions {
         of: of.unwrap_or(default),
-        seed: setup.options.seed,
         ..options.clone()
     };
     let ranked = Cell::new(0);
@@ -163,16 +181,18 @@ pub(super) fn scores(
         watch.step(batch.samples as u64);
         Ok(batch)
     });
-    let scored = sensitivity::score(request, batches)?;
-    if scored.report.samples > 0 && !setup.has_data() {
+    let scored = sensitivity::score_norms(request, norms, batches)?;
+    let first = scored.first().map(|scored| &scored.report);
+    if first.is_some_and(|report| report.samples > 0) && !setup.has_data() {
         watch.note(
             "no --data: the scores come from synthetic noise, which shows less than real samples \
              (a head of one linear layer, on logits, needs no data at all)",
         );
     }
-    if let Some(way) = &scored.report.way {
+    if let Some(way) = first.and_then(|report| report.way.as_ref()) {
         watch.detail(&format!("derivatives {way}"));
     }
-    scored.report.notes.iter().for_each(|note| watch.note(note));
+    let notes = first.into_iter().flat_map(|report| &report.notes);
+    notes.for_each(|note| watch.note(note));
     Ok(scored)
 }

@@ -28,3 +28,13 @@ pub trait Watch: Sync {
 pub struct Silent;
 
 impl Watch for Silent {}
+
+/// Passes nothing on but whether to stop: where notes were said before, or many runs would speak at
+/// once.
+pub(super) struct Quiet<'w>(pub(super) &'w dyn Watch);
+
+impl Watch for Quiet<'_> {
+    fn cancelled(&self) -> bool {
+        self.0.cancelled()
+    }
+}

@@ -174,6 +174,11 @@ impl Criterion {
         self.0.uses.classes
     }
 
+    /// Whether a seed makes a difference.
+    pub fn uses_seed(self) -> bool {
+        self.0.uses.seed
+    }
+
     pub(super) fn entry(self) -> &'static Entry {
         self.0
     }
