@@ -27,6 +27,8 @@
 //! 10. [`eval`] proves masked original and smaller graph equal, in every engine there is; [`onnx`]
 //!     moves the new file into place; [`report`] says what was done.
 //!
+//! [`study`] runs many of them over one pass of the trunk.
+//!
 //! [`pipeline`] is these ten lines as functions; the program `onnx-prune` only puts flags in front
 //! and text behind. A module names only modules of lower rows; `tests/layers.rs` enforces it:
 //!
@@ -40,7 +42,8 @@
 //! | 5 | [`features`] |
 //! | 6 | [`sensitivity`], [`eval`], [`repair`], [`finetune`], [`transfer`] |
 //! | 7 | [`pipeline`] |
-//! | 8 | [`report`] |
+//! | 8 | [`study`] |
+//! | 9 | [`report`] |
 
 pub mod algebra;
 pub mod data;
@@ -59,6 +62,7 @@ pub mod prune;
 pub mod repair;
 pub mod report;
 pub mod sensitivity;
+pub mod study;
 pub mod transfer;
 
 pub use error::{Error, Result};

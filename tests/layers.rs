@@ -25,6 +25,7 @@ const LAYERS: &[&[&str]] = &[
     &["features"],
     &["sensitivity", "eval", "repair", "finetune", "transfer"],
     &["pipeline"],
+    &["study"],
     &["report"],
     &["cli"],
 ];
