@@ -31,18 +31,9 @@ pub fn benched(report: &BenchReport) -> String {
 pub fn benched_markdown(report: &BenchReport) -> String {
     let columns = Columns::of(report);
     let blocks = report.measurements.iter().map(|found| {
-        let line = |cells: Vec<String>| format!("| {} |", cells.join(" | "));
-        let header = columns.header(found);
-        let rule = std::iter::once("---").chain(std::iter::repeat_n("---:", header.len() - 1));
-        let rule = format!("|{}|", rule.collect::<Vec<_>>().join("|"));
-        let rows = columns.rows(report, found).into_iter().map(line);
-        let rows: Vec<String> = rows.collect();
-        format!(
-            "{}\n\n{}\n{rule}\n{}",
-            title(found),
-            line(header),
-            rows.join("\n")
-        )
+        let rows = columns.rows(report, found);
+        let table = table::markdown(&columns.header(found), rows);
+        format!("{}\n\n{table}", title(found))
     });
     let mut blocks: Vec<String> = blocks.collect();
     blocks.extend(footnotes(report));

@@ -1,6 +1,6 @@
 //! What a run found, for people and for programs: short tables, and one JSON document.
 //!
-//! Reports are made in [`crate::pipeline`]; this module only writes them down. It prints nothing:
+//! Reports are made in [`crate::pipeline`] and [`crate::study`]; this module only writes them down. It prints nothing:
 //! what becomes of the text is the caller's part.
 
 mod bench;
@@ -10,10 +10,14 @@ mod gradient;
 mod inspect;
 mod left_out;
 mod numbers;
+mod page;
 mod prune;
+mod prune_page;
 mod repair;
 mod runtime;
 mod score;
+mod score_page;
+mod study;
 mod table;
 mod verify;
 
@@ -25,8 +29,11 @@ pub use finetune::finetuned;
 pub use gradient::differentiated;
 pub use inspect::{compared, inspected};
 pub use prune::pruned;
+pub use prune_page::pruned_page;
 pub use runtime::runtimes;
 pub use score::scored;
+pub use score_page::scored_page;
+pub use study::{studied, studied_csv, studied_markdown, studied_page, studied_plots, times_csv};
 pub use verify::verified;
 
 /// The report as one JSON document, keys in the order of the fields; what is not a finite number is

@@ -33,6 +33,11 @@ pub fn pruned(report: &PruneReport) -> String {
 }
 
 fn sizes(report: &PruneReport) -> String {
+    table::numbers(&["", "before", "after", ""], size_rows(report))
+}
+
+/// Neurons, parameters and bytes, before and after.
+pub(super) fn size_rows(report: &PruneReport) -> Vec<Vec<String>> {
     let row = |name: &str, before: u64, after: u64| {
         vec![
             name.to_owned(),
@@ -59,7 +64,7 @@ fn sizes(report: &PruneReport) -> String {
     if report.passed {
         rows.push(row("bytes", input.bytes, output.bytes));
     }
-    table::numbers(&["", "before", "after", ""], rows)
+    rows
 }
 
 /// What left the trunk, and what is in the way of more.
@@ -81,7 +86,7 @@ fn trunk(report: &TrunkReport) -> Option<String> {
     (!lines.is_empty()).then(|| lines.join("\n"))
 }
 
-fn ending(report: &PruneReport) -> String {
+pub(super) fn ending(report: &PruneReport) -> String {
     let proved = report
         .verification
         .as_ref()
@@ -115,6 +120,16 @@ pub(super) fn new_layer(transfer: &TransferReport) -> String {
 
 /// What each stage is worth, the baselines below.
 fn worth(report: &PruneReport) -> Option<String> {
+    let (header, rows) = worth_rows(report)?;
+    let mut text = table::numbers(&header, rows);
+    if let Some(found) = &report.certificate {
+        text.push_str(&format!("\n{}", certified(found)));
+    }
+    Some(text)
+}
+
+/// A header, and a row for each figure of the result and the baselines.
+pub(super) fn worth_rows(report: &PruneReport) -> Option<(Vec<&'static str>, Vec<Vec<String>>)> {
     let shown = report.worth.accuracy.or(report.worth.agreement)?;
     let stages = [("cut", Some(shown.cut)), ("repaired", shown.repaired)];
     let stages: Vec<&str> = stages
@@ -156,15 +171,11 @@ fn worth(report: &PruneReport) -> Option<String> {
         };
         add(&name, worth.accuracy.or(worth.agreement));
     }
-    let mut text = table::numbers(&header, rows);
-    if let Some(found) = &report.certificate {
-        text.push_str(&format!("\n{}", certified(found)));
-    }
-    Some(text)
+    Some((header, rows))
 }
 
 /// What is certain about the samples that the run was made on.
-fn certified(found: &Certificate) -> String {
+pub(super) fn certified(found: &Certificate) -> String {
     match &found.unavailable {
         Some(why) => format!("certificate: none, since {why}"),
         None => format!(
@@ -210,9 +221,7 @@ fn as_u64(number: usize) -> u64 {
 
 /// One line per comparison, with the measured maximum and the tolerance.
 pub(super) fn proof(verification: &Verification) -> String {
-    let rows = verification.checks.iter().map(check).collect();
-    let header = ["", "engine", "max difference", "allowed", ""];
-    let mut text = table::words(&header, rows);
+    let mut text = table::words(&PROOF, proof_rows(verification));
     for check in &verification.checks {
         for remark in remarks(check) {
             text.push_str(&format!("\n{}: {remark}", check.engine));
@@ -233,6 +242,14 @@ pub(super) fn proof(verification: &Verification) -> String {
         "{verdict} on {} samples; differences relative to the largest output\n{text}",
         count(verification.samples)
     )
+}
+
+/// Header of [`proof_rows`].
+pub(super) const PROOF: [&str; 5] = ["", "engine", "max difference", "allowed", ""];
+
+/// Each comparison.
+pub(super) fn proof_rows(verification: &Verification) -> Vec<Vec<String>> {
+    verification.checks.iter().map(check).collect()
 }
 
 fn check(check: &Check) -> Vec<String> {

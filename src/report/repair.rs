@@ -8,6 +8,16 @@ pub(super) fn repair(layers: &[LayerRepair]) -> Option<String> {
     if layers.is_empty() {
         return None;
     }
+    let header = ["repair: error of", "cut", "repaired", ""];
+    let mut text = table::numbers(&header, rows(layers));
+    for remark in remarks(layers) {
+        text.push_str(&format!("\n{remark}"));
+    }
+    Some(text)
+}
+
+/// Each operator that was looked at, with its error before and after.
+pub(super) fn rows(layers: &[LayerRepair]) -> Vec<Vec<String>> {
     let rows = layers.iter().map(|layer| {
         vec![
             layer.node.clone(),
@@ -21,17 +31,17 @@ pub(super) fn repair(layers: &[LayerRepair]) -> Option<String> {
             .to_owned(),
         ]
     });
-    let header = ["repair: error of", "cut", "repaired", ""];
-    let mut text = table::numbers(&header, rows.collect());
-    for layer in layers {
-        if let Some(found) = &layer.matching {
-            text.push_str(&format!("\n{}: {}", layer.node, matched(found)));
-        }
-        if let Some(note) = &layer.note {
-            text.push_str(&format!("\n{}: {note}", layer.node));
-        }
-    }
-    Some(text)
+    rows.collect()
+}
+
+/// What is to be said besides.
+pub(super) fn remarks(layers: &[LayerRepair]) -> Vec<String> {
+    let remarks = layers.iter().flat_map(|layer| {
+        let matching = layer.matching.as_ref().map(matched);
+        let all = matching.into_iter().chain(layer.note.clone());
+        all.map(|remark| format!("{}: {remark}", layer.node))
+    });
+    remarks.collect()
 }
 
 /// What matching the class probabilities did.

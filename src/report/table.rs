@@ -12,6 +12,16 @@ pub(super) fn words(header: &[&str], rows: Vec<Vec<String>>) -> String {
     render(header, rows, CellAlignment::Left)
 }
 
+/// A Markdown table; all columns but the first are numbers.
+pub(super) fn markdown(header: &[String], rows: Vec<Vec<String>>) -> String {
+    let line = |cells: &[String]| format!("| {} |", cells.join(" | "));
+    let rule = std::iter::once("---").chain(std::iter::repeat_n("---:", header.len() - 1));
+    let rule = format!("|{}|", rule.collect::<Vec<_>>().join("|"));
+    let rows = rows.iter().map(|row| line(row));
+    let lines = [line(header), rule].into_iter().chain(rows);
+    lines.collect::<Vec<_>>().join("\n")
+}
+
 fn render(header: &[&str], rows: Vec<Vec<String>>, alignment: CellAlignment) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
