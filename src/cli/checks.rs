@@ -92,6 +92,9 @@ impl ScoreArgs {
     /// Criteria that look at weights alone run nothing.
     pub(super) fn check(&self) -> Result<()> {
         let criterion = self.score.criterion.unwrap_or_default();
+        if self.force && self.output.is_none() && self.html.is_none() {
+            return Err(no_effect("--force", "without --output or --html"));
+        }
         match self.samples.about_the_cache() {
             Some(name) if !criterion.needs_samples() => {
                 Err(no_effect(name, &format!("with --criterion {criterion}")))

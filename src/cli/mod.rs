@@ -21,6 +21,7 @@ mod prune;
 mod runtime;
 mod score;
 mod shell;
+mod study;
 mod train;
 mod values;
 mod verify;
@@ -78,6 +79,7 @@ fn run(cli: &Cli) -> Result<Outcome> {
         Some(Command::Verify(args)) => verify::run(args, &cli.global),
         Some(Command::Inspect(args)) => inspect::run(args, &cli.global),
         Some(Command::Bench(args)) => bench::run(args, &cli.global),
+        Some(Command::Study(args)) => study::run(args, &cli.global),
         Some(Command::PeakMemory(args)) => bench::peak_memory(args, &cli.global),
         Some(Command::Runtime(args)) => runtime::run(args, &cli.global),
         Some(Command::Cache(args)) => cache::run(args, &cli.global),

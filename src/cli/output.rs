@@ -45,6 +45,25 @@ fn done(written: io::Result<()>) -> Result<()> {
     }
 }
 
+/// How this run can be repeated, as it is typed.
+pub(super) fn command() -> String {
+    let plain = |word: &str| {
+        !word.is_empty()
+            && word
+                .chars()
+                .all(|letter| letter.is_alphanumeric() || "-_./,=:+@%".contains(letter))
+    };
+    let words = std::env::args_os().skip(1).map(|word| {
+        let word = word.to_string_lossy().into_owned();
+        match plain(&word) {
+            true => word,
+            false => format!("'{}'", word.replace('\'', "'\\''")),
+        }
+    });
+    let words: Vec<String> = words.collect();
+    format!("onnx-prune {}", words.join(" "))
+}
+
 /// A text file that appears whole or not at all.
 pub(super) struct File {
     path: PathBuf,

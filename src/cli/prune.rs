@@ -1,8 +1,8 @@
 //! The main job: `onnx-prune IN OUT`.
 
 use onnx_prune::{
-    Result,
-    pipeline::{self, Limit, PruneOptions, Verify},
+    Error, Result,
+    pipeline::{self, Limit, PruneOptions, PruneReport, Verify},
     repair::Repair,
     report,
 };
@@ -16,11 +16,56 @@ use super::{
 
 pub(super) fn run(args: &PruneArgs, global: &Global) -> Result<Outcome> {
     let options = options_of(args)?;
+    let file = Report::create(args, &options)?;
     let terminal = Terminal::new(global);
     let found = pipeline::prune(&options, &terminal)?;
     drop(terminal);
+    if let Some(file) = file {
+        file.write(&found)?;
+    }
     output::print(global, &found, || report::pruned(&found))?;
     Ok(Outcome::of(found.passed))
+}
+
+/// The file of --report.
+struct Report {
+    file: output::File,
+    is_page: bool,
+}
+
+impl Report {
+    fn create(args: &PruneArgs, options: &PruneOptions) -> Result<Option<Self>> {
+        let Some(path) = &args.report else {
+            return Ok(None);
+        };
+        let refuse = |what: String| Error::Argument {
+            name: "--report",
+            what,
+        };
+        let is_page = match path.extension().and_then(|extension| extension.to_str()) {
+            Some("html") => true,
+            Some("json") => false,
+            _ => {
+                return Err(refuse(format!(
+                    "{} ends neither in .html nor in .json",
+                    path.display()
+                )));
+            }
+        };
+        if *path == options.output {
+            return Err(refuse(format!("{} is the output", path.display())));
+        }
+        let inputs = std::slice::from_ref(&options.input);
+        let file = output::File::create("--report", path, inputs, args.force)?;
+        Ok(Some(Self { file, is_page }))
+    }
+
+    fn write(self, found: &PruneReport) -> Result<()> {
+        self.file.write(&match self.is_page {
+            true => report::pruned_page(found, &output::command()),
+            false => report::json(found),
+        })
+    }
 }
 
 fn options_of(args: &PruneArgs) -> Result<PruneOptions> {

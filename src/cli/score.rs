@@ -1,5 +1,7 @@
 //! `onnx-prune score`: the neurons' scores, and nothing cut.
 
+use std::path::PathBuf;
+
 use onnx_prune::{
     Result,
     pipeline::{self, ScoreRunOptions},
@@ -21,21 +23,22 @@ pub(super) fn run(args: &ScoreArgs, global: &Global) -> Result<Outcome> {
         score: args.score.to_options(&args.samples, false)?,
         of: args.score.of,
     };
-    let file = args.output.as_deref();
-    let file = file.map(|path| {
-        output::File::create(
-            "--output",
-            path,
-            std::slice::from_ref(&args.input),
-            args.force,
-        )
-    });
-    let file = file.transpose()?;
+    let inputs = std::slice::from_ref(&args.input);
+    let create = |flag, path: &Option<PathBuf>| {
+        let path = path.as_deref();
+        let file = path.map(|path| output::File::create(flag, path, inputs, args.force));
+        file.transpose()
+    };
+    let json = create("--output", &args.output)?;
+    let page = create("--html", &args.html)?;
     let terminal = Terminal::new(global);
     let found = pipeline::score(&options, &terminal)?;
     drop(terminal);
-    if let Some(file) = file {
-        file.write(&report::json(&found))?;
+    if let Some(json) = json {
+        json.write(&report::json(&found))?;
+    }
+    if let Some(page) = page {
+        page.write(&report::scored_page(&found, &output::command()))?;
     }
     output::print(global, &found, || report::scored(&found))?;
     Ok(Outcome::Done)

@@ -8,13 +8,14 @@ use crate::{
 };
 
 /// Every command, as it is typed.
-const COMMANDS: [&str; 16] = [
+const COMMANDS: [&str; 17] = [
     "",
     "score",
     "gradient",
     "finetune",
     "verify",
     "inspect",
+    "study",
     "bench",
     "runtime",
     "runtime check",

@@ -9,7 +9,7 @@ use onnx_prune::{
 use serde_json::{Value, json};
 
 use crate::{
-    inspecting, measuring, shell,
+    inspecting, measuring, shell, studying,
     support::{Bench, Engines, Run, clean, command, finish, run},
     training,
 };
@@ -107,6 +107,14 @@ fn cases() -> Vec<Case> {
         case("", "--test", "--test @data.npy", Error("--test: has no effect without --data")),
         // other commands' own
         case("score", "--output", "@in.onnx --output @s.json", Seen(|bench, _| scores(bench) == 16)),
+        case("score", "--html", "@in.onnx --html @s.html --json", Seen(|bench, _| page(bench, "s.html").contains("Scores of neurons"))),
+        case("score", "--html", "@in.onnx --html @in.onnx", Error("is the input")),
+        case("score", "--html", "@in.onnx --html @data.npy", Error("exists; --force replaces it")),
+        case("score", "--force", "@in.onnx --force", Error("--force: has no effect without --output or --html")),
+        case("", "--report", "--report @r.html", Seen(|bench, _| page(bench, "r.html").contains("Pruned model"))),
+        case("", "--report", "--report @r.json", Seen(|bench, run| page(bench, "r.json").trim() == run.stdout.trim())),
+        case("", "--report", "--report @r.txt", Error("ends neither in .html nor in .json")),
+        case("", "--report", "--data @data.npy --max-drop 100 --metric agreement --epochs 1 --report @r.html", Seen(|bench, _| page(bench, "r.html").matches("<figure").count() == 2)),
         case("score", "--force", "@in.onnx --output @data.npy --force", Seen(|bench, _| bench.path("data.npy").metadata().unwrap().len() > 1000)),
         case("score", "--force", "@in.onnx --output @data.npy", Error("exists; --force replaces it")),
         case("gradient", "--of", "@in.onnx @out.onnx --of logits --json", Seen(|bench, _| operators(bench) == 0)),
@@ -137,9 +145,10 @@ fn cases() -> Vec<Case> {
         ("verify", "@in.onnx @in.onnx --json"),
         ("bench", "@in.onnx --rounds 1 --json"),
         ("finetune", "@in.onnx @out.onnx --teacher @in.onnx --epochs 1 --json"),
+        ("study", "@in.onnx -o @s --no-time --keeps 0.5 --criteria weight --json"),
     ] {
         cases.extend(DATA.into_iter().map(|(flag, line, expected)| {
-            case(command, flag, leak(format!("{files} {line}")), expected())
+            case(command, flag, leak(format!("{files} {line}")), within(command, expected()))
         }));
     }
     for (command, files) in [
@@ -149,6 +158,7 @@ fn cases() -> Vec<Case> {
         ("verify", "@in.onnx @in.onnx --json"),
         ("inspect", "@in.onnx --no-time --json"),
         ("finetune", "@in.onnx @out.onnx --data @data.npy --teacher @in.onnx --epochs 1 --json"),
+        ("study", "@in.onnx -o @s --data @data.npy --no-time --keeps 0.5 --criteria weight --json"),
     ] {
         let info = ["", "score", "inspect", "finetune"].contains(&command);
         cases.extend(ENGINE.into_iter().filter(|row| row.2 || info).map(|(flag, line, _, expected)| {
@@ -158,6 +168,7 @@ fn cases() -> Vec<Case> {
     cases.extend(measuring::cases());
     cases.extend(inspecting::cases());
     cases.extend(training::cases());
+    cases.extend(studying::cases());
     for (command, files) in RUNS {
         cases.push(case(command, "--json", leak(format!("{files} --json")), Seen(|_, run| run.json().is_object())));
         cases.push(case(command, "--quiet", leak(format!("{files} --quiet")), Seen(|_, run| run.stderr.is_empty() && !run.stdout.is_empty())));
@@ -177,10 +188,20 @@ fn cases() -> Vec<Case> {
     cases
 }
 
+/// A study says what others say at the top for each of its models.
+fn within(command: &str, expected: Expected) -> Expected {
+    let model = |place: &str| leak(format!("/models/0{place}"));
+    match (command, expected) {
+        ("study", Json(place, value)) => Json(model(place), value),
+        ("study", Words(place, words)) => Words(model(place), words),
+        (_, expected) => expected,
+    }
+}
+
 type Row = (&'static str, &'static str, fn() -> Expected);
 
 /// Commands with notes and stages, as short as they can be typed.
-const RUNS: [(&str, &str); 7] = [
+const RUNS: [(&str, &str); 8] = [
     ("", "@in.onnx @out.onnx"),
     ("score", "@in.onnx"),
     ("gradient", "@in.onnx @out.onnx"),
@@ -190,6 +211,10 @@ const RUNS: [(&str, &str); 7] = [
     ),
     ("verify", "@in.onnx @in.onnx"),
     ("inspect", "@in.onnx"),
+    (
+        "study",
+        "@in.onnx -o @s --data @data.npy --no-time --keeps 0.5 --criteria weight",
+    ),
     ("bench", "@in.onnx --rounds 1"),
 ];
 
@@ -368,6 +393,10 @@ fn outputs(bench: &Bench) -> usize {
     let model = Model::load(&bench.path("out.onnx"), &Limits::default()).unwrap();
     let output = &model.proto.graph.as_ref().unwrap().output[0];
     output.dims().unwrap()[1].fixed().unwrap()
+}
+
+fn page(bench: &Bench, name: &str) -> String {
+    fs::read_to_string(bench.path(name)).unwrap()
 }
 
 fn kept(run: &Run) -> Vec<u64> {

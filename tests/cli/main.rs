@@ -14,5 +14,6 @@ mod inspecting;
 mod jobs;
 mod measuring;
 mod shell;
+mod studying;
 mod support;
 mod training;

@@ -27,8 +27,11 @@ pub(in super::super) struct ScoreArgs {
     pub(in super::super) data: DataFlags,
     #[command(flatten)]
     pub(in super::super) engine: EngineFlags,
+    /// Write a page with plots of the scores to this file
+    #[arg(long, value_name = "FILE")]
+    pub(in super::super) html: Option<PathBuf>,
     /// Replace FILE if it exists
-    #[arg(long, requires = "output", help_heading = "Options")]
+    #[arg(long, help_heading = "Options")]
     pub(in super::super) force: bool,
 }
 

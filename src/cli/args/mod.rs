@@ -8,6 +8,7 @@ mod commands;
 mod flags;
 mod measure;
 mod prune;
+mod study;
 
 use std::path::{Path, PathBuf};
 
@@ -22,6 +23,7 @@ pub(super) use commands::{
 pub(super) use flags::{DataFlags, EngineFlags, PreprocessFlags, SampleFlags, ScoreFlags};
 pub(super) use measure::{BenchArgs, InspectArgs, PeakMemoryArgs};
 pub(super) use prune::{PruneArgs, TransferFlags};
+pub(super) use study::{CriteriaWord, StudyArgs};
 
 const LONG_ABOUT: &str = "\
 Makes pretrained ONNX classifiers smaller by removing the neurons of the classification head to which the class scores \
@@ -76,6 +78,7 @@ impl Cli {
             (Some(Command::Verify(args)), _) => Some(&args.a),
             (Some(Command::Inspect(args)), _) => Some(&args.input),
             (Some(Command::Bench(args)), _) => args.models.first().map(PathBuf::as_path),
+            (Some(Command::Study(args)), _) => args.models.first().map(PathBuf::as_path),
             (Some(Command::PeakMemory(args)), _) => Some(&args.input),
             (
                 Some(
@@ -104,6 +107,8 @@ pub(super) enum Command {
     Verify(VerifyArgs),
     /// Show the head, what can be cut, and whether that is worth it
     Inspect(InspectArgs),
+    /// Compare norms, criteria and levels: tables and a page with plots
+    Study(StudyArgs),
     /// Measure how long models take on this machine, against each other
     Bench(BenchArgs),
     /// Show which ONNX Runtime is used and where it was looked for

@@ -53,7 +53,11 @@ pub(in super::super) struct PruneArgs {
     pub(in super::super) test: Option<PathBuf>,
     #[command(flatten)]
     pub(in super::super) engine: EngineFlags,
-    /// Replace OUT if it exists
+    /// Write what was done to this file: a page (FILE.html) or the JSON document (FILE.json); also
+    /// where no output is left
+    #[arg(long, value_name = "FILE", help_heading = "Options")]
+    pub(in super::super) report: Option<PathBuf>,
+    /// Replace OUT, and FILE of --report, if it exists
     #[arg(long, help_heading = "Options")]
     pub(in super::super) force: bool,
     /// Write the result without proving it; recorded in OUT
