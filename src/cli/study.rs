@@ -38,11 +38,9 @@ fn options_of(args: &StudyArgs) -> Result<StudyOptions> {
         options.criteria = criteria(&grid.criteria);
     }
     args.check(&options.criteria)?;
-    let or = |given: &[f64], default: Vec<f64>| match given {
-        [] => default,
-        given => given.to_vec(),
-    };
-    options.keeps = or(&grid.keeps, options.keeps);
+    if !grid.keeps.is_empty() {
+        options.keeps = grid.keeps.clone();
+    }
     if !grid.norms.is_empty() {
         options.norms = grid.norms.clone();
     }
