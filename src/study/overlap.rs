@@ -36,8 +36,11 @@ fn of_pair(one: &ChoiceReport, other: &ChoiceReport, keeps: &[f64]) -> Vec<Overl
     let (Some(norm), Some(other_norm)) = (&one.choice.norm, &other.choice.norm) else {
         return Vec::new();
     };
-    let same =
-        one.choice.criterion == other.choice.criterion && one.choice.scale == other.choice.scale;
+    // Of weights, the norm goes over the classes alone.
+    let is_lsa = one.choice.criterion == "lsa";
+    let same = is_lsa
+        && one.choice.criterion == other.choice.criterion
+        && one.choice.scale == other.choice.scale;
     if !same {
         return Vec::new();
     }

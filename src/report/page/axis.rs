@@ -133,6 +133,8 @@ impl Scale {
         };
         let ticks = match (axis.ticks.is_empty(), axis.logarithmic) {
             (false, _) => axis.ticks.clone(),
+            // Within a decade powers of ten tell too little.
+            (true, true) if high - low < 1.0 => round(10_f64.powf(low), 10_f64.powf(high)),
             (true, true) => powers(low, high),
             (true, false) => round(low, high),
         };
@@ -198,6 +200,8 @@ mod tests {
         let logarithmic = Axis::logarithmic("x", Unit::Bytes);
         let scale = Scale::new(&logarithmic, &[0.3e6, 7e6], (0.0, 100.0));
         assert_eq!(scale.ticks, [5e5, 1e6, 2e6, 5e6]);
+        let scale = Scale::new(&logarithmic, &[0.6e6, 1.2e6], (0.0, 100.0));
+        assert_eq!(scale.ticks, [6e5, 8e5, 1e6, 1.2e6]);
         let levels = logarithmic.at(&[0.9, 0.3, 0.05]);
         let scale = Scale::new(&levels, &[0.9, 0.05], (0.0, 100.0));
         assert_eq!(scale.ticks, [0.9, 0.3, 0.05]);

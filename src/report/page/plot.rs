@@ -220,27 +220,14 @@ impl Plot {
                 escaped(&self.y.written(tick))
             );
         }
-        let mut last = f64::NEG_INFINITY;
-        let mut ticks: Vec<(f64, String)> = frame
-            .x
-            .ticks
-            .iter()
+        let ticks = frame.x.ticks.iter();
+        let ticks: Vec<(f64, String)> = ticks
             .map(|&tick| (frame.x.place(tick), self.x.written(tick)))
             .collect();
-        ticks.sort_by(|one, other| one.0.total_cmp(&other.0));
-        for (x, text) in ticks {
+        for (x, _) in &ticks {
             svg += &format!("<path class=\"grid\" d=\"M{x:.1} {bottom}v4\"/>");
-            // About as wide as its letters; one that would run into its neighbour is left out.
-            let half = 3.4 * text.chars().count() as f64;
-            if x - half > last {
-                svg += &format!(
-                    "<text class=\"tick middle\" x=\"{x:.1}\" y=\"{:.1}\">{}</text>\n",
-                    bottom + 17.0,
-                    escaped(&text)
-                );
-                last = x + half + 2.0;
-            }
         }
+        svg += &spaced(ticks, "tick", bottom + 17.0);
         svg += &format!(
             "<path class=\"axis\" d=\"M{LEFT} {TOP}V{bottom}H{right}\"/>\n\
              <text class=\"title middle\" x=\"{:.1}\" y=\"{:.1}\">{}</text>\n\
@@ -256,26 +243,28 @@ impl Plot {
 
     fn rules(&self, frame: &Frame) -> String {
         let (bottom, right) = (HEIGHT - BOTTOM, frame.right);
-        let drawn = self.rules.iter().map(|rule| match rule {
-            Rule::Across(at, label) => {
-                let y = frame.y.place(*at);
-                format!(
-                    "<path class=\"rule\" d=\"M{LEFT} {y:.1}H{right}\"/><text class=\"note\" x=\"{:.1}\" y=\"{:.1}\">{}</text>\n",
-                    LEFT + 6.0,
-                    if y < TOP + 16.0 { y + 13.0 } else { y - 5.0 },
-                    escaped(label)
-                )
+        let mut svg = String::new();
+        let mut ups = Vec::new();
+        for rule in &self.rules {
+            match rule {
+                // At the right, where lines have fallen.
+                Rule::Across(at, label) => {
+                    let y = frame.y.place(*at);
+                    svg += &format!(
+                        "<path class=\"rule\" d=\"M{LEFT} {y:.1}H{right}\"/><text class=\"note end\" x=\"{:.1}\" y=\"{:.1}\">{}</text>\n",
+                        right - 2.0,
+                        y - 5.0,
+                        escaped(label)
+                    );
+                }
+                Rule::Up(at, label) => {
+                    let x = frame.x.place(*at);
+                    svg += &format!("<path class=\"rule\" d=\"M{x:.1} {TOP}V{bottom}\"/>");
+                    ups.push((x, label.clone()));
+                }
             }
-            Rule::Up(at, label) => {
-                let x = frame.x.place(*at);
-                format!(
-                    "<path class=\"rule\" d=\"M{x:.1} {TOP}V{bottom}\"/><text class=\"note middle\" x=\"{x:.1}\" y=\"{:.1}\">{}</text>\n",
-                    TOP - 3.0,
-                    escaped(label)
-                )
-            }
-        });
-        drawn.collect()
+        }
+        svg + &spaced(ups, "note", TOP - 3.0)
     }
 
     /// Names at the ends of lines, moved apart where they would cover each other.
@@ -403,6 +392,24 @@ impl Series {
             None => Cell::number(""),
         }
     }
+}
+
+/// Words beside each other at a height; one that would run into its neighbour is left out.
+fn spaced(mut words: Vec<(f64, String)>, class: &str, y: f64) -> String {
+    words.sort_by(|one, other| one.0.total_cmp(&other.0));
+    let (mut svg, mut last) = (String::new(), f64::NEG_INFINITY);
+    for (x, word) in words {
+        // About as wide as its letters.
+        let half = 3.4 * word.chars().count() as f64;
+        if x - half > last {
+            svg += &format!(
+                "<text class=\"{class} middle\" x=\"{x:.1}\" y=\"{y:.1}\">{}</text>\n",
+                escaped(&word)
+            );
+            last = x + half + 2.0;
+        }
+    }
+    svg
 }
 
 /// From the smallest to the largest of several draws.

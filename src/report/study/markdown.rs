@@ -31,10 +31,10 @@ pub fn studied_markdown(report: &StudyReport) -> String {
 pub(super) fn about(model: &ModelStudy) -> String {
     let layers = model.layers.iter();
     let layers: Vec<String> = layers
-        .map(|layer| format!("{} of {} neurons", count(layer.width), layer.name))
+        .map(|layer| format!("{} neurons of {}", count(layer.width), layer.name))
         .collect();
     format!(
-        "{}, {} parameters, head of {}; {} {:.2} % on {} samples.",
+        "{}, {} parameters, head: {}; {} {:.2} % on {} samples.",
         megabytes(model.bytes),
         count(usize::try_from(model.parameters).unwrap_or(usize::MAX)),
         layers.join(" and "),

@@ -23,6 +23,14 @@ fn heading(stage: Stage) -> &'static str {
     }
 }
 
+/// `1 point`, `0.5 points`
+fn points(number: f64) -> String {
+    match number == 1.0 {
+        true => "1 point".to_owned(),
+        false => format!("{number} points"),
+    }
+}
+
 /// `0.3`, `0.05`
 fn level(keep: f64) -> String {
     format!("{keep}")

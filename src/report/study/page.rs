@@ -7,6 +7,7 @@ use super::{
     },
     level, markdown,
     plots::{self, Cost},
+    points,
     terminal::recommended,
 };
 use crate::{
@@ -72,8 +73,8 @@ fn listed(names: &[&str]) -> String {
 
 fn in_short(page: &mut Page, report: &StudyReport) {
     page.say(&format!(
-        "The smallest model of each network that loses at most {} points. It was chosen by the figures shown, on the same test samples; other samples will like it a little less.",
-        report.max_drop
+        "The smallest model of each network that loses at most {}. It was chosen by the figures shown, on the same test samples; other samples will like it a little less.",
+        points(report.max_drop)
     ));
     let header = [
         "model", "original", "choice", "keep", "left", "change", "size",
@@ -99,10 +100,8 @@ fn in_short(page: &mut Page, report: &StudyReport) {
         row
     });
     page.add(&table(&header, rows.collect()));
-    for model in &report.models {
-        page.heading(&format!("{}: the best choice of each level", model.name));
-        page.add(&winners(model));
-    }
+    page.heading("Local sensitivity: the best norm of each level");
+    page.add(&norms(report));
     if let Some(model) = report.models.first() {
         let share = model.original_percent() / 100.0;
         let error = 100.0 * (share * (1.0 - share) / model.samples.max(1) as f64).sqrt();
@@ -112,6 +111,31 @@ fn in_short(page: &mut Page, report: &StudyReport) {
             2.0 * error
         ));
     }
+}
+
+/// The best norm of each model and level, with what it leaves.
+fn norms(report: &StudyReport) -> String {
+    let mut header = vec![Cell::word("model")];
+    header.extend(report.keeps.iter().map(|&keep| Cell::word(level(keep))));
+    let rows = report.models.iter().map(|model| {
+        let mut row = vec![Cell::word(&model.name)];
+        row.extend(model.winners.iter().map(|winner| {
+            let cell = &model.cells[winner.lsa.unwrap_or(winner.cell)];
+            let choice = &model.choices[cell.choice].choice;
+            match (choice.criterion.as_str(), &choice.norm) {
+                ("lsa", Some(norm)) => {
+                    Cell::word(format!("{norm}: {:.2} %", model.output_percent(cell)))
+                }
+                _ => Cell::word(""),
+            }
+        }));
+        row
+    });
+    Table {
+        header,
+        rows: rows.collect(),
+    }
+    .html()
 }
 
 fn winners(model: &ModelStudy) -> String {
@@ -154,6 +178,8 @@ fn of_model(page: &mut Page, model: &ModelStudy, report: &StudyReport) {
         escaped(&recommended(model, report.max_drop))
     ));
     model.notes.iter().for_each(|note| page.say(note));
+    page.heading("The best choice of each level");
+    page.add(&winners(model));
     let stages = model.stages();
     let stages: Vec<_> = stages
         .into_iter()
@@ -236,8 +262,11 @@ fn heat(change: f64) -> Cell {
         false => LOSSES.iter().find(|(from, _)| -change >= *from),
     };
     let class = found.map_or("heat", |(_, class)| class);
-    // No minus in front of a zero.
-    Cell::number(format!("{:+.1}", change + 0.0)).with(class)
+    let text = match format!("{change:+.1}").as_str() {
+        "+0.0" | "-0.0" => "0".to_owned(),
+        text => text.to_owned(),
+    };
+    Cell::number(text).with(class)
 }
 
 fn made(page: &mut Page, report: &StudyReport, command: &str) {

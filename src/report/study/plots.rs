@@ -21,6 +21,9 @@ const NORMS: [(usize, Mark); 4] = [
     (7, Mark::Diamond),
 ];
 
+/// Smallest score that is drawn, of the largest.
+const FLOOR: f64 = 1e-4;
+
 /// Colours and marks of what local sensitivity is held against.
 const OTHERS: [(&str, usize, Mark); 8] = [
     ("random", 3, Mark::Cross),
@@ -167,17 +170,16 @@ pub(super) fn curves(model: &ModelStudy) -> Vec<Plot> {
             let curve = report.layers.get(at).map_or(&[][..], |layer| &layer.curve);
             let last = curve.len().saturating_sub(1).max(1) as f64;
             let points = curve.iter().enumerate().map(|(rank, &score)| {
-                let share = rank as f64 / last;
+                let share = (1000.0 * rank as f64 / last).round() / 10.0;
                 Point {
                     x: share,
                     // What is 0 has no place on this axis.
-                    y: score.max(1e-6),
+                    y: score.max(FLOOR),
                     range: None,
                     value: format!("{score:.3}"),
                     label: format!(
-                        "{}: after {:.0} % of the neurons the score is {:.1} % of the largest",
+                        "{}: after {share} % of the neurons the score is {:.1} % of the largest",
                         report.label,
-                        100.0 * share,
                         100.0 * score
                     ),
                     ringed: false,
@@ -197,14 +199,11 @@ pub(super) fn curves(model: &ModelStudy) -> Vec<Plot> {
         let cuts = levels(model).into_iter();
         Plot {
             caption: format!("{}: scores of {}, sorted", model.name, layer.name),
-            x: Axis::linear(
-                "rank, as a share of the neurons; cuts at the levels",
-                Unit::Plain,
-            )
-            .at(&[0.0, 0.25, 0.5, 0.75, 1.0]),
-            y: Axis::logarithmic("score, of the largest", Unit::Plain),
+            x: Axis::linear("rank, of the neurons; cuts at the levels", Unit::Percent)
+                .at(&[0.0, 25.0, 50.0, 75.0, 100.0]),
+            y: Axis::logarithmic("score, of the largest; at least 0.0001", Unit::Plain),
             series: series.collect(),
-            rules: cuts.map(|cut| Rule::Up(cut, level(cut))).collect(),
+            rules: cuts.map(|cut| Rule::Up(100.0 * cut, level(cut))).collect(),
             front: Vec::new(),
         }
     });
@@ -307,13 +306,22 @@ pub(super) fn against(model: &ModelStudy, cost: Cost) -> Plot {
                 ringed: ringed(x, y),
             })
         });
-        series.push(Series {
-            label: report.label.clone(),
-            name: None,
-            style: looks.style(&report.choice),
-            line: false,
-            points: points.collect(),
-        });
+        // Draws of a random choice belong together.
+        let choice = Choice {
+            seed: None,
+            ..report.choice.clone()
+        };
+        let label = choice.label();
+        match series.iter_mut().find(|series| series.label == label) {
+            Some(series) => series.points.extend(points),
+            None => series.push(Series {
+                label,
+                name: None,
+                style: looks.style(&choice),
+                line: false,
+                points: points.collect(),
+            }),
+        }
     }
     series.extend(original.map(|(x, y)| Series {
         label: "original".to_owned(),

@@ -2,7 +2,7 @@
 
 use super::{
     super::{numbers::share, table},
-    level,
+    level, points,
 };
 use crate::study::{ModelStudy, StudyReport};
 
@@ -52,7 +52,7 @@ fn winners(model: &ModelStudy) -> String {
 /// `best: lsa, p = inf, residual at 0.3, 0.52 points below the original at 10.6 % of its bytes`
 pub(super) fn recommended(model: &ModelStudy, max_drop: f64) -> String {
     let Some(best) = &model.best else {
-        return format!("best: no cell loses at most {max_drop} points");
+        return format!("best: no cell loses at most {}", points(max_drop));
     };
     let cell = &model.cells[best.cell];
     let written = model
@@ -62,12 +62,12 @@ pub(super) fn recommended(model: &ModelStudy, max_drop: f64) -> String {
             true => format!("; wrote {}", exported.path.display()),
             false => "; its proof failed, so it was not written".to_owned(),
         });
-    let points = match best.drop >= 0.0 {
+    let change = match best.drop >= 0.0 {
         true => format!("{:.2} points below", best.drop),
         false => format!("{:.2} points above", -best.drop),
     };
     format!(
-        "best: {} at {}, {points} the original at {} of its bytes{}",
+        "best: {} at {}, {change} the original at {} of its bytes{}",
         model.choices[cell.choice].label,
         level(cell.keep),
         share(cell.part.bytes, model.bytes),
