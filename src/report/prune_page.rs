@@ -3,7 +3,8 @@
 use super::{
     numbers::count,
     page::{Axis, Cell, Mark, Page, Plot, Point, Rule, Series, Style, Table, Unit, entries},
-    prune::{PROOF, certified, ending, proof_rows, repair_rows, size_rows, worth_rows},
+    prune::{PROOF, certified, ending, proof_rows, size_rows, worth_rows},
+    repair,
 };
 use crate::{
     finetune::Epoch,
@@ -31,15 +32,17 @@ pub fn pruned_page(report: &PruneReport, command: &str) -> String {
         page.section("How it went");
         page.plots(&plots);
     }
-    if !report.repair.layers.is_empty() {
+    let repaired = &report.repair.layers;
+    if !repaired.is_empty() {
         page.section("Repair");
         page.say("Difference from the original on samples that were not fitted, as a share of its standard deviation.");
-        page.add(&numbers(&["", "cut", "repaired", ""], repair_rows(report)));
-        let notes = report.repair.layers.iter().filter_map(|layer| {
-            let note = layer.note.as_ref()?;
-            Some(format!("{}: {note}", layer.node))
-        });
-        notes.for_each(|note| page.say(&note));
+        page.add(&numbers(
+            &["", "cut", "repaired", ""],
+            repair::rows(repaired),
+        ));
+        repair::remarks(repaired)
+            .iter()
+            .for_each(|remark| page.say(remark));
     }
     if let Some(verification) = &report.verification {
         page.section("Proof");
