@@ -54,7 +54,7 @@ fn every_filter_gives_pillows_bytes() {
         }
         seen += 1;
     }
-    assert_eq!(seen, 6 * 13);
+    assert_eq!(seen, 6 * 24);
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
