@@ -34,7 +34,7 @@
 //!
 //! | row | modules |
 //! |---|---|
-//! | 0 | [`error`] |
+//! | 0 | [`error`], and [`remote`] above it |
 //! | 1 | [`onnx`], [`data`], [`algebra`] |
 //! | 2 | [`graph`], [`engine`] |
 //! | 3 | [`grad`], [`prune`] |
@@ -59,6 +59,7 @@ pub mod head;
 pub mod onnx;
 pub mod pipeline;
 pub mod prune;
+pub mod remote;
 pub mod repair;
 pub mod report;
 pub mod sensitivity;

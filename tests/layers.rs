@@ -18,6 +18,7 @@ use std::{
 /// A module may name modules of rows above its own line in this table, and itself.
 const LAYERS: &[&[&str]] = &[
     &["error", "disk"],
+    &["remote"],
     &["onnx", "data", "algebra"],
     &["graph", "engine"],
     &["grad", "prune"],
