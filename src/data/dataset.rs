@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 use super::bad::{self, OnBadSample, Skipped};
 use super::batches::Batches;
 use super::decode::{Decoder, Turning};
+use super::fetch;
 use super::geometry::Size;
 use super::noise::{self, Look, Noise};
 use super::preprocess::Preprocess;
@@ -16,7 +17,9 @@ use super::problem::Problem;
 use super::readers::{self, Opened};
 use super::recipe::Recipe;
 use super::shape::{InputShape, product};
+use super::shards;
 use crate::error::{Error, Result};
+use crate::remote::{Fetched, is_remote};
 
 /// How to read a data set.
 #[derive(Clone, Debug)]
@@ -31,6 +34,8 @@ pub struct DataOptions {
     pub input: InputShape,
     /// Name of the model's input, by which an `.npz` may call its samples.
     pub input_name: String,
+    /// Which part of a data set that has several: `train`, `test`.
+    pub part: Option<String>,
     /// What becomes of samples that cannot be used.
     pub on_bad_sample: OnBadSample,
     /// Bounds on what a file may make this program allocate.
@@ -46,6 +51,7 @@ impl DataOptions {
             preprocess: Preprocess::default(),
             input,
             input_name: input_name.into(),
+            part: None,
             on_bad_sample: OnBadSample::default(),
             limits: DataLimits::default(),
         }
@@ -124,18 +130,29 @@ pub struct Dataset {
 }
 
 struct Inner {
-    path: PathBuf,
-    kind: &'static str,
+    // Dropped in this order: what reads goes before what it reads.
+    opened: Opened,
+    source: Source,
+    part: Option<String>,
     seed: u64,
     decoder: Decoder,
-    opened: Opened,
-    skipped: Option<Skipped>,
     fingerprint: OnceLock<String>,
 }
 
+/// Where a data set came from.
+struct Source {
+    /// What it is called.
+    path: PathBuf,
+    kind: &'static str,
+    skipped: Option<Skipped>,
+    /// Keeps the copies of what lies elsewhere.
+    _fetched: Option<Arc<Fetched>>,
+}
+
 impl Dataset {
-    /// Opens what lies at `path` and chooses the samples. Headers are checked, and of image folders every chosen
-    /// file's; pixels are decoded when they are read.
+    /// Opens what lies at `path` and chooses the samples; `#` behind a path names a part of it, `data#train`, and an
+    /// address is fetched first. Headers are checked, of image folders every chosen file's; pixels are decoded when they
+    /// are read.
     ///
     /// `Error::Data` names what is wrong with the data: a shape that does not fit the model's input, a truncated file,
     /// up to ten files of a folder that are no images. With [`OnBadSample::Skip`] every chosen sample is decoded once, and
@@ -148,8 +165,27 @@ impl Dataset {
             });
         }
         options.check()?;
-        let reader = readers::find(path)?;
-        let opened = (reader.open)(path, options)?;
+        let (place, part) = shards::split_part(path);
+        let mut options = options.clone();
+        options.part = part.or(options.part);
+        if !is_remote(&place) {
+            return Self::open_at(path, &place, &options, None);
+        }
+        let (fetched, copy) = fetch::fetch(&place)?;
+        let fetched = Arc::new(fetched);
+        Self::open_at(path, &copy, &options, Some(Arc::clone(&fetched)))
+            .map_err(|error| fetched.readdressed(error, &place))
+    }
+
+    /// Opens what lies at `place`; `path` is what it is called.
+    fn open_at(
+        path: &Path,
+        place: &Path,
+        options: &DataOptions,
+        fetched: Option<Arc<Fetched>>,
+    ) -> Result<Self> {
+        let reader = readers::find(place, options.part.as_deref())?;
+        let opened = (reader.open)(place, options)?;
         let (opened, skipped) = match options.on_bad_sample {
             OnBadSample::Error => (opened, None),
             OnBadSample::Skip => {
@@ -157,7 +193,13 @@ impl Dataset {
                 (kept, Some(skipped))
             }
         };
-        Ok(Self::new(path, reader.kind, options, opened, skipped))
+        let source = Source {
+            path: path.to_owned(),
+            kind: reader.kind,
+            skipped,
+            _fetched: fetched,
+        };
+        Ok(Self::new(source, options, opened))
     }
 
     /// Synthetic samples in the shape of the model's input, `options.samples` of them or 256.
@@ -180,25 +222,23 @@ impl Dataset {
             stored: format!("{total} synthetic samples"),
             notes: vec![],
         };
-        Ok(Self::new(path, "synthetic noise", options, opened, None))
+        let source = Source {
+            path: path.to_owned(),
+            kind: "synthetic noise",
+            skipped: None,
+            _fetched: None,
+        };
+        Ok(Self::new(source, options, opened))
     }
 
-    fn new(
-        path: &Path,
-        kind: &'static str,
-        options: &DataOptions,
-        opened: Opened,
-        skipped: Option<Skipped>,
-    ) -> Self {
-        let path = path.to_owned();
+    fn new(source: Source, options: &DataOptions, opened: Opened) -> Self {
         Self {
             inner: Arc::new(Inner {
-                path,
-                kind,
+                source,
+                part: options.part.clone(),
                 seed: options.seed,
                 decoder: opened.decoder(options.limits),
                 opened,
-                skipped,
                 fingerprint: OnceLock::new(),
             }),
         }
@@ -216,7 +256,7 @@ impl Dataset {
 
     /// Where the samples come from.
     pub fn path(&self) -> &Path {
-        &self.inner.path
+        &self.inner.source.path
     }
 
     /// Class of each chosen sample, where known.
@@ -226,7 +266,7 @@ impl Dataset {
 
     /// What was left out, where bad samples are skipped.
     pub fn skipped(&self) -> Option<&Skipped> {
-        self.inner.skipped.as_ref()
+        self.inner.source.skipped.as_ref()
     }
 
     /// Names of the classes, where the data set has them.
@@ -239,14 +279,17 @@ impl Dataset {
         self.inner.opened.recipe.shape()
     }
 
-    /// SHA-256 over the whole data set, not only the chosen samples: contents of array files, names and sizes of image
-    /// files. Computed when first asked for.
+    /// SHA-256 over the whole data set, not only the chosen samples: contents of array files, names and sizes of images,
+    /// the part that was named. Computed when first asked for.
     pub fn fingerprint(&self) -> Result<String> {
         if let Some(known) = self.inner.fingerprint.get() {
             return Ok(known.clone());
         }
         let mut hash = Sha256::new();
         self.inner.opened.samples.digest(&mut hash)?;
+        if let Some(part) = &self.inner.part {
+            hash.update(part);
+        }
         let text = hexadecimal(hash);
         Ok(self.inner.fingerprint.get_or_init(|| text).clone())
     }
@@ -280,8 +323,8 @@ impl Dataset {
         };
         let mut parts = vec![format!(
             "{chosen} of {}, {}: {stored} as {:?}",
-            self.inner.path.display(),
-            self.inner.kind,
+            self.inner.source.path.display(),
+            self.inner.source.kind,
             recipe.shape()
         )];
         parts.push(recipe.note.clone());
@@ -350,7 +393,7 @@ impl Dataset {
 
     fn refuse<T>(&self, what: String) -> Result<T> {
         Err(Error::Data {
-            path: self.inner.path.clone(),
+            path: self.inner.source.path.clone(),
             what,
         })
     }

@@ -30,7 +30,10 @@ pub(super) enum Turning {
     /// Nothing, as in Pillow, torchvision and timm.
     Ignored,
     /// The image is turned upright, as Hugging Face's `datasets` does.
-    #[cfg_attr(not(test), expect(dead_code, reason = "of tables in Parquet files"))]
+    #[cfg_attr(
+        not(any(test, feature = "parquet")),
+        expect(dead_code, reason = "of tables in Parquet files")
+    )]
     Upright,
 }
 

@@ -64,6 +64,25 @@ pub(super) fn folder(files: &[(&str, Vec<u8>)]) -> TempDir {
     folder
 }
 
+/// A tar archive of files.
+pub(super) fn tar(members: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut archive = tar::Builder::new(vec![]);
+    for (name, content) in members {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(content.len() as u64);
+        // The builder refuses names that climb out, which are what some tests are about.
+        let field = &mut header.as_gnu_mut().unwrap().name;
+        if name.len() <= field.len() {
+            field[..name.len()].copy_from_slice(name.as_bytes());
+            header.set_cksum();
+            archive.append(&header, *content).unwrap();
+        } else {
+            archive.append_data(&mut header, name, *content).unwrap();
+        }
+    }
+    archive.into_inner().unwrap()
+}
+
 /// A PNG file of one colour.
 pub(super) fn png(width: u32, height: u32, colour: [u8; 3]) -> Vec<u8> {
     let image = image::RgbImage::from_pixel(width, height, image::Rgb(colour));

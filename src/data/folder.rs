@@ -15,7 +15,8 @@ use super::readers::{Opened, magic};
 use crate::error::{Error, Result};
 
 /// Endings of files taken for images, in lower case.
-const ENDINGS: [&str; 8] = ["jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff"];
+pub(super) const IMAGE_ENDINGS: [&str; 8] =
+    ["jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff"];
 /// Sub-folders of a class folder are searched too, this deep; also ends circles of links.
 const MAX_DEPTH: usize = 8;
 
@@ -104,7 +105,7 @@ impl Listing {
         match (flat.is_empty(), files.is_empty()) {
             (true, true) => refuse(format!(
                 "holds no images ({}){}",
-                ENDINGS.join(", "),
+                IMAGE_ENDINGS.join(", "),
                 if other > 0 {
                     format!(", only {other} other files")
                 } else {
@@ -140,7 +141,7 @@ impl Listing {
 }
 
 /// Entries of a folder sorted by name, without hidden ones.
-fn entries(folder: &Path) -> Result<Vec<DirEntry>> {
+pub(super) fn entries(folder: &Path) -> Result<Vec<DirEntry>> {
     let read = folder.read_dir().map_err(Error::io(folder))?;
     let mut entries = read
         .collect::<std::io::Result<Vec<_>>>()
@@ -175,7 +176,7 @@ fn walk(
 /// Whether the name ends like that of an image.
 pub(super) fn is_image(path: &Path) -> bool {
     let ending = path.extension().unwrap_or_default().to_string_lossy();
-    ENDINGS.contains(&ending.to_ascii_lowercase().as_str())
+    IMAGE_ENDINGS.contains(&ending.to_ascii_lowercase().as_str())
 }
 
 #[cfg(test)]

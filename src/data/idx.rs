@@ -74,6 +74,7 @@ pub(super) fn open(path: &Path, options: &DataOptions) -> Result<Opened> {
     ArraySource {
         header,
         labels,
+        class_names: None,
         files,
         notes,
         rows: Box::new(move |header, chosen| match stream {

@@ -36,7 +36,10 @@ pub(super) enum Headers {
     /// All chosen ones, so that what is no image shows before a long run starts.
     All,
     /// The first, where looking into one means unpacking what lies around it.
-    #[expect(dead_code, reason = "of tables in Parquet files")]
+    #[cfg_attr(
+        not(feature = "parquet"),
+        expect(dead_code, reason = "of tables in Parquet files")
+    )]
     First,
 }
 
@@ -153,8 +156,24 @@ impl Samples for Images {
     }
 }
 
+/// Labels as they are written: numbers where all are numbers, names where none is. No labels are no classes.
+pub(super) fn classes_of(labels: &[String]) -> Read<Classes> {
+    let numbers: Read<Vec<usize>> = labels.iter().map(|text| class_number(text)).collect();
+    let is_number = |text: &String| text.parse::<f64>().is_ok_and(f64::is_finite);
+    match numbers {
+        Ok(numbers) if numbers.is_empty() => Ok(Classes::default()),
+        Ok(numbers) => Ok(Classes {
+            labels: Some(numbers),
+            names: None,
+        }),
+        // A negative or broken number among numbers is no name.
+        Err(problem) if labels.iter().any(is_number) => Err(problem),
+        Err(_) => Ok(by_name(labels)),
+    }
+}
+
 /// Classes by name: sorted, each once, and the number of each image's class.
-pub(super) fn by_name(names: &[String]) -> Classes {
+fn by_name(names: &[String]) -> Classes {
     let mut classes = names.to_vec();
     classes.sort_unstable();
     classes.dedup();
@@ -166,7 +185,7 @@ pub(super) fn by_name(names: &[String]) -> Classes {
 }
 
 /// A class number as it is written in a file.
-pub(super) fn class_number(text: &str) -> Read<usize> {
+fn class_number(text: &str) -> Read<usize> {
     text.trim()
         .parse()
         .map_err(|_| Problem::Content(format!("has the label {text:?}, expected a class number")))

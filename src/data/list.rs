@@ -13,7 +13,7 @@ use super::dataset::DataOptions;
 use super::decode::Turning;
 use super::files::ImageFiles;
 use super::folder::is_image;
-use super::images::{Classes, Headers, ImageSource, by_name, class_number};
+use super::images::{Classes, Headers, ImageSource, classes_of};
 use super::problem::{Problem, Read, readable_bytes};
 use super::readers::{Opened, at, open_file};
 use crate::error::Result;
@@ -55,7 +55,7 @@ pub(super) fn open(path: &Path, options: &DataOptions) -> Result<Opened> {
     let table = Table::read(file, length, separator(path).unwrap_or(b',')).map_err(at(path))?;
     let folder = path.parent().unwrap_or(Path::new("")).to_owned();
     let total = table.paths.len();
-    let classes = table.classes().map_err(at(path))?;
+    let classes = classes_of(&table.labels).map_err(at(path))?;
     let stored = match &classes {
         Classes {
             names: Some(names), ..
@@ -78,6 +78,16 @@ pub(super) fn open(path: &Path, options: &DataOptions) -> Result<Opened> {
         headers: Headers::All,
     }
     .open(path, options)
+}
+
+/// The paths of a table, each once.
+pub(super) fn paths(path: &Path) -> Result<Vec<PathBuf>> {
+    let (file, length) = open_file(path)?;
+    let table = Table::read(file, length, separator(path).unwrap_or(b','));
+    let mut paths = table.map_err(at(path))?.paths;
+    paths.sort();
+    paths.dedup();
+    Ok(paths)
 }
 
 struct Table {
@@ -143,24 +153,6 @@ impl Table {
         }
         Ok(())
     }
-
-    fn classes(&self) -> Read<Classes> {
-        let numbers: Read<Vec<usize>> = self.labels.iter().map(|text| class_number(text)).collect();
-        match numbers {
-            Ok(numbers) if numbers.is_empty() => Ok(Classes::default()),
-            Ok(numbers) => Ok(Classes {
-                labels: Some(numbers),
-                names: None,
-            }),
-            // A negative or broken number among numbers is no name.
-            Err(problem) if self.labels.iter().any(|text| is_number(text)) => Err(problem),
-            Err(_) => Ok(by_name(&self.labels)),
-        }
-    }
-}
-
-fn is_number(text: &str) -> bool {
-    text.parse::<f64>().is_ok_and(f64::is_finite)
 }
 
 /// Where the cells are in each row.
@@ -200,11 +192,13 @@ impl Columns {
 /// A path below the table's folder.
 fn relative(text: &str) -> Read<PathBuf> {
     let path = Path::new(text);
-    let inside = |part| matches!(part, Component::Normal(_) | Component::CurDir);
-    match path.components().all(inside) {
-        true => Ok(path.to_owned()),
-        false => Err(format!("{text:?} leaves the folder of the table").into()),
-    }
+    let part = |part| match part {
+        Component::Normal(name) => Some(Path::new(name)),
+        Component::CurDir => Some(Path::new("")),
+        _ => None,
+    };
+    let parts: Option<PathBuf> = path.components().map(part).collect();
+    parts.ok_or_else(|| format!("{text:?} leaves the folder of the table").into())
 }
 
 fn csv_problem(error: csv::Error) -> Problem {

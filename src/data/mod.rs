@@ -1,21 +1,24 @@
 //! Samples: files in, `f32` batches in the model's layout out.
 //!
-//! A path becomes a [`Dataset`] through one of the readers in `readers.rs` (image folders, `.npy`, `.npz`,
-//! IDX); how a stored sample becomes model input is a [`Preprocess`], taken from flags, presets or a
+//! A path becomes a [`Dataset`] through one of the readers in `readers.rs` (folders and tables of images,
+//! archives, arrays; `docs/data.md` lists them); how a stored sample becomes model input is a [`Preprocess`], taken from flags, presets or a
 //! configuration file beside the model. Letters in shapes: `N` samples, `C` channels, `H` height,
 //! `W` width, `F` features.
 //!
 //! Nothing is held as `f32` but the batches in flight: images are decoded per batch, plain array files are
 //! read per batch, and of compressed arrays only the chosen samples stay in memory, in their stored
-//! type. All that is read is bounded by [`DataLimits`] before it is allocated. The order of samples, and
+//! type. Nothing is unpacked to disk. All that is read is bounded by [`DataLimits`] before it is allocated. The order of samples, and
 //! every value, is the same on every machine and for every number of threads.
 
+mod archive;
 mod array;
 mod bad;
 mod batches;
+mod cifar;
 mod config;
 mod dataset;
 mod decode;
+mod fetch;
 mod files;
 mod fill;
 #[cfg(test)]
@@ -28,6 +31,8 @@ mod list;
 mod noise;
 mod npy;
 mod npz;
+mod parquet;
+mod pickle;
 mod pixels;
 mod preprocess;
 mod presets;
@@ -37,8 +42,11 @@ mod recipe;
 mod resize;
 mod rows;
 mod shape;
+mod shards;
 mod split;
+mod tensors;
 mod values;
+mod webdataset;
 
 pub use bad::{BadSample, OnBadSample, Skipped};
 pub use batches::Batches;

@@ -64,6 +64,7 @@ fn prepare(file: File, options: &DataOptions) -> Read<ArraySource<'static>> {
     Ok(ArraySource {
         header,
         labels,
+        class_names: None,
         files: vec![],
         notes,
         rows: Box::new(move |_, chosen| {

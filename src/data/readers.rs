@@ -14,13 +14,15 @@ use super::problem::{Problem, Read};
 use super::recipe::Recipe;
 use super::rows::Rows;
 use super::shape::{Form, ImageAxes};
-use super::{folder, idx, list, npy, npz, split};
+use super::{cifar, folder, idx, list, npy, npz, parquet, shards, split, tensors, webdataset};
 use crate::error::{Error, Result};
 
 /// One kind of data.
 pub(super) struct Reader {
     /// For messages: "an image folder".
     pub(super) kind: &'static str,
+    /// Whether `#train` behind a path can mean a part of it.
+    parts: bool,
     accepts: fn(&Path) -> bool,
     pub(super) open: fn(&Path, &DataOptions) -> Result<Opened>,
 }
@@ -29,46 +31,87 @@ pub(super) struct Reader {
 pub(super) const READERS: &[Reader] = &[
     Reader {
         kind: "a .npy array",
+        parts: false,
         accepts: npy::accepts,
         open: npy::open,
     },
     Reader {
         kind: "an .npz archive",
+        parts: false,
         accepts: npz::accepts,
         open: npz::open,
     },
     Reader {
+        kind: "CIFAR-10 or CIFAR-100",
+        parts: true,
+        accepts: cifar::accepts,
+        open: cifar::open,
+    },
+    Reader {
+        kind: "a WebDataset .tar",
+        parts: true,
+        accepts: webdataset::accepts,
+        open: webdataset::open,
+    },
+    Reader {
+        kind: "a Parquet file of images",
+        parts: true,
+        accepts: parquet::accepts,
+        open: parquet::open,
+    },
+    Reader {
+        kind: "ONNX tensors (.pb)",
+        parts: false,
+        accepts: tensors::accepts,
+        open: tensors::open,
+    },
+    Reader {
         kind: "an IDX file (plain or .gz)",
+        parts: false,
         accepts: idx::accepts,
         open: idx::open,
     },
     Reader {
         kind: "a .csv or .tsv table of image files",
+        parts: false,
         accepts: list::accepts,
         open: list::open,
     },
     Reader {
         kind: "a folder of images",
+        parts: false,
         accepts: folder::accepts,
         open: folder::open,
     },
 ];
 
 /// The reader for what lies at `path`; the content decides, not the name.
-pub(super) fn find(path: &Path) -> Result<&'static Reader> {
-    path.metadata().map_err(Error::io(path))?;
-    let found = READERS.iter().find(|reader| (reader.accepts)(path));
-    found.ok_or_else(|| Error::Data {
+pub(super) fn find(path: &Path, part: Option<&str>) -> Result<&'static Reader> {
+    if !path.exists() {
+        // One of the files that braces mean, or the path itself.
+        for file in shards::expand(path)? {
+            file.metadata().map_err(Error::io(&file))?;
+        }
+    }
+    let refuse = |what: String| Error::Data {
         path: path.to_owned(),
-        what: format!(
+        what,
+    };
+    let found = READERS.iter().find(|reader| (reader.accepts)(path));
+    let found = found.ok_or_else(|| {
+        let kinds: Vec<&str> = READERS.iter().map(|reader| reader.kind).collect();
+        refuse(format!(
             "is none of the kinds of data that can be read: {}",
-            READERS
-                .iter()
-                .map(|reader| reader.kind)
-                .collect::<Vec<_>>()
-                .join(", ")
-        ),
-    })
+            kinds.join(", ")
+        ))
+    })?;
+    match part {
+        Some(part) if !found.parts => Err(refuse(format!(
+            "is {}, which has no parts such as {part:?}",
+            found.kind
+        ))),
+        _ => Ok(found),
+    }
 }
 
 /// What a reader found; positions count the chosen samples.
@@ -207,6 +250,7 @@ pub(super) struct ArraySource<'a> {
     pub(super) header: Header,
     /// All labels of the file, with what they are called in messages.
     pub(super) labels: Option<(String, Vec<usize>)>,
+    pub(super) class_names: Option<Vec<String>>,
     /// For the fingerprint.
     pub(super) files: Vec<PathBuf>,
     pub(super) notes: Vec<String>,
@@ -247,7 +291,7 @@ impl ArraySource<'_> {
             total,
             chosen,
             labels,
-            class_names: None,
+            class_names: self.class_names,
             turning: Turning::Ignored,
             stored,
             notes: self.notes,
@@ -277,3 +321,6 @@ pub(super) fn open_file(path: &Path) -> Result<(File, u64)> {
 pub(super) fn at(path: &Path) -> impl FnOnce(Problem) -> Error + '_ {
     move |problem| problem.at(path)
 }
+
+#[cfg(test)]
+mod tests;

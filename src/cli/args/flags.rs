@@ -39,8 +39,9 @@ pub(in super::super) struct ScoreFlags {
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Data")]
 pub(in super::super) struct DataFlags {
-    /// Samples: a folder of images, .npy, .npz, IDX, or a .csv of paths and labels; docs/data.md has
-    /// them all [default: synthetic noise]
+    /// Samples: a folder of images, .csv of paths and labels, .tar, .parquet, CIFAR, IDX, .npy, .npz or
+    /// .pb; several by braces, `a-{00..12}.tar`; a part by `#`, `folder#train` [default: synthetic
+    /// noise]
     #[arg(long, value_name = "PATH")]
     pub(in super::super) data: Option<PathBuf>,
     /// What becomes of samples that cannot be read: they end the run (error), or are left out and

@@ -301,3 +301,46 @@ fn the_fingerprint_follows_names_and_sizes_not_the_choice() {
     ];
     assert_ne!(all, print(&renamed, None));
 }
+
+/// A PNG whose header declares this many grey pixels, with next to nothing behind it.
+fn declared(width: u32, height: u32) -> Vec<u8> {
+    let chunk = |name: &[u8], content: &[u8]| {
+        let mut sum = flate2::Crc::new();
+        sum.update(name);
+        sum.update(content);
+        let length = u32::try_from(content.len()).unwrap().to_be_bytes();
+        [&length, name, content, &sum.sum().to_be_bytes()].concat()
+    };
+    let sizes = [width.to_be_bytes(), height.to_be_bytes()].concat();
+    let header = chunk(b"IHDR", &[sizes.as_slice(), &[8, 0, 0, 0, 0]].concat());
+    let pixels = chunk(b"IDAT", &[0x78, 0x9c, 0x63]);
+    [b"\x89PNG\r\n\x1a\n", header.as_slice(), &pixels].concat()
+}
+
+#[test]
+fn images_from_one_pixel_to_four_hundred_million() {
+    let smallest = folder(&[(
+        "a.png",
+        encoded(plain(1, 1, [51, 102, 204]), ImageFormat::Png),
+    )]);
+    let batch = read_all(smallest.path(), &options(&[3, 224, 224])).unwrap();
+    assert_eq!(batch.values.len(), 3 * 224 * 224);
+    for (plane, expected) in batch.values.chunks(224 * 224).zip([0.2, 0.4, 0.8]) {
+        assert!(plane.iter().all(|value| *value == expected), "{expected}");
+    }
+    let cases = [
+        (
+            20_000,
+            20_000,
+            "has 20000 x 20000 pixels, the limit is 178956970 in all",
+        ),
+        (u32::MAX >> 1, u32::MAX >> 1, "a.png: Memory limit exceeded"),
+        (0, 7, "1 of 1 images"),
+        (3000, 3000, "1 of 1 samples"),
+    ];
+    for (width, height, part) in cases {
+        let huge = folder(&[("a.png", declared(width, height))]);
+        let error = read_all(huge.path(), &options(&[3, 2, 2])).unwrap_err();
+        assert!(error.to_string().contains(part), "{error}");
+    }
+}
