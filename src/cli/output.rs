@@ -80,6 +80,7 @@ impl File {
         inputs: &[PathBuf],
         overwrite: bool,
     ) -> Result<Self> {
+        onnx_prune::remote::only_here(path)?;
         let refuse = |what: String| Error::Argument { name: flag, what };
         if inputs.iter().any(|input| same_file(path, input)) {
             return Err(refuse(format!("{} is the input", path.display())));

@@ -20,8 +20,8 @@ use super::{
     check::at,
     layout::{is_external, layout},
     model::Limits,
-    proto::StringStringEntryProto,
-    walk::Held,
+    proto::{ModelProto, StringStringEntryProto},
+    walk::{Held, stored},
 };
 use crate::error::{Error, Result, Site};
 
@@ -63,6 +63,18 @@ pub(super) fn read(model: &Path, tensors: &mut [Held<'_>], limits: &Limits) -> R
         sources.files.push(path);
     }
     Ok(sources)
+}
+
+/// The files that a model names and that may be read, as far as their names tell.
+pub(super) fn locations(model: &mut ModelProto) -> impl Iterator<Item = String> {
+    let tensors = stored(model).into_tensors().into_iter();
+    let external = tensors.filter(|held| is_external(held.tensor));
+    let named = external.filter_map(|held| {
+        let entries = held.tensor.external_data.iter();
+        let mut location = entries.filter(|entry| entry.key() == "location");
+        location.next().map(|entry| entry.value().to_owned())
+    });
+    named.filter(|location| check_location(location).is_ok())
 }
 
 /// Reads `location`, `offset` and `length`, and compares the length with the tensor's shape.

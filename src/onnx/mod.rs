@@ -4,7 +4,8 @@
 //! ([`bytes::Bytes`]) from the file that was read to the file that is written.
 //!
 //! - In: `model` reads a file; `sniff` says what it is when it is no model; `wire` refuses fields
-//!   that would be lost; `external` reads weights from other files; `check` compares tensors with
+//!   that would be lost; `external` reads weights from other files; `remote`
+//!   fetches what lies at an address; `check` compares tensors with
 //!   their shapes.
 //! - Out: `save` puts whole files in place; `stream` encodes around the weights; `detach` moves
 //!   weights to a data file; [`digest()`] hashes what would be written.
@@ -23,6 +24,7 @@ mod external;
 mod layout;
 mod model;
 mod node;
+mod remote;
 mod save;
 pub mod slice;
 mod sniff;

@@ -4,15 +4,20 @@ use std::{
     fs::File,
     io::Read,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use bytes::Bytes;
 use prost::Message;
 
 use super::{
-    check::check, external, proto::ModelProto, save::Storage, sniff::looks_like, walk::stored, wire,
+    check::check, external, proto::ModelProto, remote, save::Storage, sniff::looks_like,
+    walk::stored, wire,
 };
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    remote::{Fetched, is_remote},
+};
 
 /// Bounds that a model file must keep; each protects against a hostile or broken file.
 #[derive(Clone, Debug)]
@@ -48,6 +53,8 @@ pub struct Model {
     path: Option<PathBuf>,
     external: Vec<PathBuf>,
     file_bytes: u64,
+    /// Copies of what lies elsewhere.
+    fetched: Option<Arc<Fetched>>,
 }
 
 impl Model {
@@ -58,16 +65,25 @@ impl Model {
             path: None,
             external: Vec::new(),
             file_bytes: 0,
+            fetched: None,
         }
     }
 
-    /// Reads a model with its external data, and checks it.
+    /// Reads a model with its external data, and checks it; an address is fetched first.
     ///
     /// # Errors
     /// [`Error::Io`] when a file cannot be read; [`Error::Format`] when it is no ONNX file, is cut
     /// short, or has fields that this program does not know and would drop on writing;
     /// [`Error::Invalid`] when a tensor's values do not fit its shape.
     pub fn load(path: &Path, limits: &Limits) -> Result<Self> {
+        match is_remote(path) {
+            true => remote::load(path, limits),
+            false => Self::load_file(path, limits),
+        }
+    }
+
+    /// The same of a file of this machine.
+    pub(super) fn load_file(path: &Path, limits: &Limits) -> Result<Self> {
         let bytes = read(path, limits)?;
         let model_bytes = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
         let mut proto = decode(bytes, limits).map_err(|what| Error::Format {
@@ -82,10 +98,25 @@ impl Model {
             path: Some(path.to_owned()),
             external: sources.files,
             file_bytes: model_bytes.saturating_add(sources.bytes),
+            fetched: None,
         })
     }
 
-    /// The file the model came from.
+    /// A file's messages alone, without external data.
+    pub(super) fn messages(path: &Path, limits: &Limits) -> Result<ModelProto> {
+        decode(read(path, limits)?, limits).map_err(|what| Error::Format {
+            path: path.to_owned(),
+            what,
+        })
+    }
+
+    /// Calls the model by its address from now on; `fetched` stays as long as the model does.
+    pub(super) fn came_from(&mut self, address: &Path, fetched: Arc<Fetched>) {
+        self.path = Some(address.to_owned());
+        self.fetched = Some(fetched);
+    }
+
+    /// The file or address the model came from.
     pub fn path(&self) -> Option<&Path> {
         self.path.as_deref()
     }

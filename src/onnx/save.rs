@@ -13,7 +13,10 @@ use std::{
 use tempfile::{TempDir, TempPath};
 
 use super::{detach, proto::ModelProto, stream::Stream};
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    remote::only_here,
+};
 
 /// Largest model file that protobuf readers, ONNX Runtime among them, accept.
 const MAX_MODEL_BYTES: usize = 0x7fff_ffff;
@@ -72,6 +75,7 @@ impl Output {
     /// the input; [`Error::Io`] when its folder is missing or cannot be written.
     pub fn create(path: &Path, input: Option<&Path>, overwrite: Overwrite) -> Result<Self> {
         let name = file_name(path)?;
+        only_here(path)?;
         let protected: Vec<PathBuf> = input.iter().filter_map(canonical).collect();
         check_protected(path, &protected)?;
         check_target(path, overwrite)?;
