@@ -9,6 +9,7 @@ mod bad_input;
 mod cache;
 mod completeness;
 mod flags;
+mod formats;
 mod help;
 mod inspecting;
 mod jobs;
