@@ -9,5 +9,6 @@
 
 mod heads;
 mod nets;
+mod provider;
 mod random_trunk;
 mod trunk;

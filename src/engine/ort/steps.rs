@@ -202,8 +202,16 @@ mod tests {
             let sums: Vec<_> = (0..3)
                 .map(|_| steps.step(&[("x", &one)]).unwrap())
                 .collect();
-            found.push((sums, steps.state().unwrap()));
+            let before = steps.state().unwrap();
+            // What stays on a device for good can be replaced nevertheless.
+            let factor = Tensor::f32([2], vec![3.0; 2]).unwrap();
+            steps
+                .set_state(vec![("factor".to_owned(), factor)])
+                .unwrap();
+            let tripled = steps.step(&[("x", &one)]).unwrap();
+            found.push((sums, before, tripled));
         }
         assert_eq!(found[0], found[1]);
+        assert_eq!(*found[1].2[0].to_f32(), [12.0, 24.0]);
     }
 }

@@ -1,0 +1,127 @@
+//! The graphs that an engine is given do not depend on where it computes.
+
+use std::sync::{Arc, Mutex};
+
+use onnx_prune::{
+    Result,
+    engine::{Engine, EngineInfo, Precision, Session, Steps, testing},
+    features::{self, FeatureSet, Samples, Trunk},
+    finetune::{self, Target, TrainOptions},
+    graph::{self, Graph, Shapes},
+    head,
+    onnx::{ModelProto, Tensor},
+    sensitivity::{self, ScoreOptions},
+};
+
+use crate::nets::{Builder, input};
+
+/// An engine that says it is another, and keeps what it is given.
+struct Recorder {
+    inner: Arc<dyn Engine>,
+    info: EngineInfo,
+    given: Mutex<Vec<ModelProto>>,
+}
+
+impl Recorder {
+    fn new(info: EngineInfo) -> Self {
+        Self {
+            inner: testing::engines()[1].clone(),
+            info,
+            given: Mutex::new(Vec::new()),
+        }
+    }
+
+    fn keep(&self, model: &ModelProto) {
+        self.given.lock().unwrap().push(model.clone());
+    }
+}
+
+impl Engine for Recorder {
+    fn info(&self) -> &EngineInfo {
+        &self.info
+    }
+
+    fn load(&self, model: &ModelProto) -> Result<Box<dyn Session>> {
+        self.keep(model);
+        self.inner.load(model)
+    }
+
+    fn load_steps(
+        &self,
+        model: &ModelProto,
+        feedback: &[(String, String)],
+        initial: Vec<(String, Tensor)>,
+    ) -> Result<Box<dyn Steps>> {
+        self.keep(model);
+        self.inner.load_steps(model, feedback, initial)
+    }
+}
+
+/// Shapes, trunk, scores and training of one model.
+fn everything(engine: &dyn Engine, model: &ModelProto) -> Result<()> {
+    let x = input(&[1, 8, 8]);
+    let graph = Graph::new(model)?;
+    let shapes = features::probe(engine, &graph, &Shapes::declared(&graph), &x)?;
+    let head = head::find(&graph, &shapes)?;
+    let samples = Samples {
+        count: x.shape()[0],
+        input: x,
+        labels: None,
+    };
+    let batch = Trunk::new(engine, &graph, &shapes, &head)?.run(samples)?;
+    let options = ScoreOptions::default();
+    let request = sensitivity::Request {
+        engine,
+        graph: &graph,
+        shapes: &shapes,
+        head: &head,
+        options: &options,
+        real_samples: false,
+        on_ranked: &|_, _| Ok(()),
+    };
+    sensitivity::score(request, [Ok(batch.clone())])?;
+    let names = head.features.iter().map(|&id| graph.name(id).to_owned());
+    let set = FeatureSet::from_memory(names.collect(), batch.values, None)?;
+    let head_model = graph::extract(&graph, &shapes, &head.features, &[head.scores.logits])?;
+    let (all, labels): (Vec<usize>, Vec<usize>) = (0..set.len()).map(|at| (at, at)).unzip();
+    let request = finetune::Request {
+        engine,
+        head_model: &head_model,
+        classes: head.scores.classes,
+        ending: head.scores.ending,
+        features: &set,
+        train: &all,
+        validation: &all,
+        target: Target::Labels(&labels),
+    };
+    let options = TrainOptions {
+        epochs: 1,
+        ..TrainOptions::default()
+    };
+    finetune::train(request, &options, &mut |_| Ok(())).map(drop)
+}
+
+#[test]
+fn a_device_gets_the_graphs_of_the_cpu() {
+    let mut net = Builder::new(&[1, 8, 8]);
+    let conv = net.conv("x", 1, 4, 3);
+    let relu = net.node("Relu", &[&conv]);
+    let flat = net.node("Flatten", &[&relu]);
+    let hidden = net.dense(&flat, 4 * 6 * 6, 10);
+    let hidden = net.node("Relu", &[&hidden]);
+    let scores = net.dense(&hidden, 10, 3);
+    let model = net.finish(&scores, 3);
+    let cpu = testing::engines()[1].info().clone();
+    let device = EngineInfo {
+        provider: "cuda:0".to_owned(),
+        precision: Some(Precision::Tf32),
+        ..cpu.clone()
+    };
+    let [on_cpu, on_device] = [cpu, device].map(|info| {
+        let recorder = Recorder::new(info);
+        everything(&recorder, &model).unwrap();
+        recorder.given.into_inner().unwrap()
+    });
+    assert!(on_cpu.len() >= 3, "{} graphs", on_cpu.len());
+    assert_eq!(on_cpu, on_device);
+}
