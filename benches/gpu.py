@@ -28,17 +28,17 @@ def verdict(found):
     return f"{found:.1e} apart, {'ok' if found <= TOLERANCE else 'TOO FAR'} at {TOLERANCE:.0e}"
 
 
-def agree(work, name):
+def agree(work):
     import onnx
     from onnx import numpy_helper
 
     work = Path(work)
-    ours, theirs = (json.loads((work / f"{stem}.json").read_text())["layers"] for stem in (name, "reference"))
+    ours, theirs = (json.loads((work / f"{stem}.json").read_text())["layers"] for stem in ("device", "reference"))
     found = max(distance(a["values"], b["values"]) for a, b in zip(ours, theirs, strict=True))
     say("scores, CPU against device", verdict(found))
     weights = [
         {w.name: numpy_helper.to_array(w) for w in onnx.load(work / f"{stem}.onnx").graph.initializer}
-        for stem in (name, "reference")
+        for stem in ("device", "reference")
     ]
     shapes = [{name: array.shape for name, array in part.items()} for part in weights]
     if shapes[0] != shapes[1]:
@@ -46,8 +46,8 @@ def agree(work, name):
     else:
         floats = [name for name, array in weights[1].items() if array.dtype.kind == "f" and array.size]
         say("repaired weights", verdict(max(distance(weights[0][n], weights[1][n]) for n in floats)))
-    tuned = [json.loads((work / f"{stem}-tuned.json").read_text())["accuracy"] for stem in (name, "reference")]
-    say("accuracy after fine-tuning", f"{tuned[0]['output']:.2f} % on the device, {tuned[1]['output']:.2f} % on the CPU")
+    tuned = [json.loads((work / f"{stem}-tuned.json").read_text())["accuracy"] for stem in ("device", "reference")]
+    say("accuracy after fine-tuning", f"{tuned[0]['after']:.2f} % on the device, {tuned[1]['after']:.2f} % on the CPU")
 
 
 def inputs(here, work, count, small):
