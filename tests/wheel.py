@@ -131,7 +131,8 @@ class Installed(unittest.TestCase):
         self.assertTrue((Path(onnx_prune.__file__).parent / "py.typed").exists())
 
     def test_the_demonstration_needs_nothing_else(self):
-        done = subprocess.run([self.programs / "onnx-prune", "demo", "new"], cwd=self.folder, capture_output=True, text=True)
+        command = [self.programs / "onnx-prune", "demo", "new"]
+        done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True)
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertIn("accuracy", done.stdout)
 

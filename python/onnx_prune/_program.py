@@ -44,7 +44,8 @@ def program() -> str:
     named = os.environ.get("ONNX_PRUNE")
     if named:
         return named
-    folders = [sysconfig.get_path("scripts"), sysconfig.get_path("scripts", scheme=sysconfig.get_preferred_scheme("user"))]
+    user = sysconfig.get_preferred_scheme("user")
+    folders = [sysconfig.get_path("scripts"), sysconfig.get_path("scripts", scheme=user)]
     # ``pip install --target DIR`` puts it into DIR/bin.
     folders.append(str(Path(__file__).resolve().parent.parent / "bin"))
     for folder in folders:
@@ -67,7 +68,8 @@ def run(command: str | None, *files: str | os.PathLike[str], progress: bool = Fa
 
     Raises OnnxPruneError where the program ends with an error.
     """
-    arguments = [program(), *([command] if command else []), *map(os.fspath, files), *_arguments(flags), "--json"]
+    words = [*([command] if command else []), *(os.fspath(file) for file in files)]
+    arguments = [program(), *words, *_arguments(flags), "--json"]
     done = subprocess.run(
         arguments,
         stdin=subprocess.DEVNULL,

@@ -111,4 +111,4 @@ def _file(found: Mapping[str, Any]) -> ModelFile:
 
 
 def _figures(found: Mapping[str, Any] | None) -> Figures | None:
-    return found and Figures(found["samples"], found["original"], found.get("output"))
+    return Figures(found["samples"], found["original"], found.get("output")) if found else None
