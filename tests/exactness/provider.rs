@@ -57,8 +57,8 @@ impl Engine for Recorder {
     }
 }
 
-/// Shapes, trunk, scores and training of one model.
-fn everything(engine: &dyn Engine, model: &ModelProto) -> Result<()> {
+/// Shapes, trunk, scores and training of one model; how the scores were computed.
+fn everything(engine: &dyn Engine, model: &ModelProto) -> Result<String> {
     let x = input(&[1, 8, 8]);
     let graph = Graph::new(model)?;
     let shapes = features::probe(engine, &graph, &Shapes::declared(&graph), &x)?;
@@ -79,7 +79,7 @@ fn everything(engine: &dyn Engine, model: &ModelProto) -> Result<()> {
         real_samples: false,
         on_ranked: &|_, _| Ok(()),
     };
-    sensitivity::score(request, [Ok(batch.clone())])?;
+    let scored = sensitivity::score(request, [Ok(batch.clone())])?;
     let names = head.features.iter().map(|&id| graph.name(id).to_owned());
     let set = FeatureSet::from_memory(names.collect(), batch.values, None)?;
     let head_model = graph::extract(&graph, &shapes, &head.features, &[head.scores.logits])?;
@@ -98,30 +98,53 @@ fn everything(engine: &dyn Engine, model: &ModelProto) -> Result<()> {
         epochs: 1,
         ..TrainOptions::default()
     };
-    finetune::train(request, &options, &mut |_| Ok(())).map(drop)
+    finetune::train(request, &options, &mut |_| Ok(()))?;
+    Ok(scored.report.way.unwrap_or_default())
 }
 
-#[test]
-fn a_device_gets_the_graphs_of_the_cpu() {
+/// Dense layers on a convolution; `branches` where one is passed by.
+fn network(branches: bool) -> ModelProto {
     let mut net = Builder::new(&[1, 8, 8]);
     let conv = net.conv("x", 1, 4, 3);
     let relu = net.node("Relu", &[&conv]);
     let flat = net.node("Flatten", &[&relu]);
     let hidden = net.dense(&flat, 4 * 6 * 6, 10);
-    let hidden = net.node("Relu", &[&hidden]);
-    let scores = net.dense(&hidden, 10, 3);
-    let model = net.finish(&scores, 3);
+    let mut last = net.node("Relu", &[&hidden]);
+    if branches {
+        let more = net.dense(&last, 10, 10);
+        last = net.node("Add", &[&last, &more]);
+    }
+    let scores = net.dense(&last, 10, 3);
+    net.finish(&scores, 3)
+}
+
+/// What is given to an engine on the CPU and to one that says it is on a device, and how scores came
+/// about there.
+fn recorded(model: &ModelProto) -> [(Vec<ModelProto>, String); 2] {
     let cpu = testing::engines()[1].info().clone();
     let device = EngineInfo {
         provider: "cuda:0".to_owned(),
         precision: Some(Precision::Tf32),
         ..cpu.clone()
     };
-    let [on_cpu, on_device] = [cpu, device].map(|info| {
+    [cpu, device].map(|info| {
         let recorder = Recorder::new(info);
-        everything(&recorder, &model).unwrap();
-        recorder.given.into_inner().unwrap()
-    });
-    assert!(on_cpu.len() >= 3, "{} graphs", on_cpu.len());
+        let way = everything(&recorder, model).unwrap();
+        (recorder.given.into_inner().unwrap(), way)
+    })
+}
+
+#[test]
+fn a_device_gets_the_graphs_of_the_cpu() {
+    let [(on_cpu, _), (on_device, _)] = recorded(&network(true));
+    assert!(on_cpu.len() >= 4, "{} graphs", on_cpu.len());
     assert_eq!(on_cpu, on_device);
+}
+
+/// Where the head is a chain, the CPU need not differentiate it; a device does.
+#[test]
+fn scores_of_a_device_are_computed_there() {
+    let [(_, on_cpu), (_, on_device)] = recorded(&network(false));
+    assert!(on_device.contains("it computes on cuda:0"), "{on_device}");
+    assert!(!on_cpu.contains("in the engine"), "{on_cpu}");
 }

@@ -187,7 +187,13 @@ impl Measure for Lsa {
 impl Way {
     fn new(request: Request<'_>, norms: &[(Norm, Norm)], with_values: bool) -> Result<Self> {
         let kind = request.options.of.into();
-        match Structure::new(request, kind, norms, with_values)? {
+        let info = request.engine.info();
+        let structure = match info.precision {
+            // Products of ours are the CPU's: not where a device was asked for.
+            Some(_) => Err(format!("it computes on {}", info.provider)),
+            None => Structure::new(request, kind, norms, with_values)?,
+        };
+        match structure {
             Ok(structure) => Ok(Self::Structure(Box::new(structure))),
             Err(why) => {
                 let gradient = HeadGradient::new(request, kind, with_values)?;
