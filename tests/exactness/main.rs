@@ -11,4 +11,5 @@ mod heads;
 mod nets;
 mod provider;
 mod random_trunk;
+mod reorder;
 mod trunk;

@@ -428,6 +428,13 @@ pub(crate) fn check(
     for engine in &engines {
         compare(&**engine, &cut, &shrunk.model, &x, TOLERANCE)?;
     }
+    if let Some(ordered) = trunk::neighbours(&graph, &shapes, &groups, &cut).map_err(say)? {
+        let neighbours = trunk::shrink_cut(&graph, &shapes, &groups, &ordered).map_err(say)?;
+        for engine in &engines {
+            compare(&**engine, &cut, &ordered, &x, TOLERANCE)?;
+            compare(&**engine, &cut, &neighbours.model, &x, TOLERANCE)?;
+        }
+    }
     let again = Graph::new(&shrunk.model).map_err(say)?;
     let twice = trunk::shrink(&again, &Shapes::declared(&again)).map_err(say)?;
     if twice.model.graph.as_ref().map(|graph| graph.node.len())

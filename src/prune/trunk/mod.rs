@@ -18,6 +18,7 @@
 mod flow;
 mod measure;
 mod need;
+mod reorder;
 mod rules;
 mod shrink;
 #[cfg(test)]
@@ -95,11 +96,39 @@ pub fn shrink_cut(
     groups: &[&Group],
     cut: &ModelProto,
 ) -> Result<Shrunk> {
+    let after = Graph::new(cut)?;
+    let shapes = shapes_after(graph, shapes, groups, &after);
+    shrink(&after, &shapes)
+}
+
+/// `cut`, as for [`shrink_cut`], with channels in such an order that those picked by a selection lie
+/// together; nothing where no order can be changed.
+///
+/// It computes the same. The order of the head's neurons stays.
+///
+/// # Errors
+/// As [`shrink_cut`].
+pub fn neighbours(
+    graph: &Graph<'_>,
+    shapes: &Shapes,
+    groups: &[&Group],
+    cut: &ModelProto,
+) -> Result<Option<ModelProto>> {
+    let after = Graph::new(cut)?;
+    let shapes = shapes_after(graph, shapes, groups, &after);
+    reorder::neighbours(&after, &shapes)
+}
+
+/// What is still known of the values after the cut of `groups`.
+fn shapes_after(
+    graph: &Graph<'_>,
+    shapes: &Shapes,
+    groups: &[&Group],
+    after: &Graph<'_>,
+) -> Shapes {
     let changed = groups.iter().flat_map(|group| &group.values);
     let changed: Vec<ValueId> = changed.copied().collect();
-    let after = Graph::new(cut)?;
-    let shapes = shapes.carried(graph, &after, &changed);
-    shrink(&after, &shapes)
+    shapes.carried(graph, after, &changed)
 }
 
 /// For each neuron of a layer, the number of the channel it is a position of, `0..channels`.

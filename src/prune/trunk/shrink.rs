@@ -210,13 +210,15 @@ impl Shrinking<'_> {
             return;
         };
         let is_whole = needed.len() == along.width;
-        if is_whole && !self.held.contains_key(&from) {
-            if self.graph().node(node).op() == "Gather" {
+        let positions: Vec<usize> = needed.iter().filter_map(|&at| link.outputs[at]).collect();
+        let is_gather = self.graph().node(node).op() == "Gather";
+        let becomes_slice = is_gather && is_range(&positions) && self.has_slice_inputs();
+        if is_whole && !self.held.contains_key(&from) && !becomes_slice {
+            if is_gather {
                 self.stop(from);
             }
             return;
         }
-        let positions: Vec<usize> = needed.iter().filter_map(|&at| link.outputs[at]).collect();
         let name = self.selection(from, link.axis, &positions);
         self.patch.remove(node);
         self.patch.forget_shape(value);
@@ -266,12 +268,7 @@ impl Shrinking<'_> {
         let graph = self.trunk.graph;
         let output = self.patch.fresh_name(graph, &format!("{value}_selected"));
         let first = places.first().copied().unwrap_or(0);
-        let is_range = places
-            .iter()
-            .enumerate()
-            .all(|(at, &place)| place == first + at);
-        let opset = graph.model().opset("").unwrap_or(0);
-        let node = if is_range && opset >= SLICE_INPUTS {
+        let node = if is_range(places) && self.has_slice_inputs() {
             let mut number = |what: &str, value: usize| {
                 let name = self.patch.fresh_name(graph, &format!("{output}_{what}"));
                 let tensor = Tensor::i64([1], vec![value as i64]).expect("one value");
@@ -291,6 +288,10 @@ impl Shrinking<'_> {
         };
         self.patch.insert(node.with_name(&output));
         output
+    }
+
+    fn has_slice_inputs(&self) -> bool {
+        self.graph().model().opset("").unwrap_or(0) >= SLICE_INPUTS
     }
 
     fn stop(&mut self, value: ValueId) {
@@ -347,6 +348,12 @@ impl Shrinking<'_> {
             after,
         });
     }
+}
+
+fn is_range(places: &[usize]) -> bool {
+    let first = places.first().copied().unwrap_or(0);
+    let mut places = places.iter().enumerate();
+    places.all(|(at, &place)| place == first + at)
 }
 
 /// The positions of a link's input that make these of the output.
