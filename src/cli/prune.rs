@@ -2,7 +2,7 @@
 
 use onnx_prune::{
     Error, Result,
-    pipeline::{self, Limit, PruneOptions, PruneReport, Verify},
+    pipeline::{self, Limit, PruneOptions, PruneReport, Speed, Verify},
     repair::Repair,
     report,
 };
@@ -102,6 +102,11 @@ fn options_of(args: &PruneArgs) -> Result<PruneOptions> {
     options.granularity = args.trunk.granularity.unwrap_or_default();
     options.align = args.trunk.align.unwrap_or(options.align);
     options.trunk = args.trunk.trunk.unwrap_or_default();
+    options.form = args.trunk.form.unwrap_or_default();
+    options.speed = match args.trunk.require_faster {
+        true => Speed::Required,
+        false => Speed::Told,
+    };
     options.transfer = args.transfer.to_options();
     options.training = args.train.if_any(options.source.seed, args.distill)?;
     options.repair = args.repair.repair;

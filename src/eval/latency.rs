@@ -37,6 +37,9 @@ const WARM_RUNS: usize = 2;
 const SLOT: Duration = Duration::from_millis(10);
 const MOST_RUNS: usize = 100;
 
+/// A first impression has slots and a warm-up of this part of those lengths.
+const GLANCE: f64 = 0.2;
+
 /// Most rounds within a time budget; the interval of the ratio narrows no further in practice.
 const MOST_ROUNDS: usize = 200;
 
@@ -78,6 +81,25 @@ pub enum Effort {
     Rounds(usize),
     /// As many rounds as fit, from 6 to 200.
     Time(Duration),
+    /// The same with shorter slots and warm-up: a first impression, with a wider interval.
+    Glance(Duration),
+}
+
+impl Effort {
+    fn slot(self) -> Duration {
+        SLOT.mul_f64(self.scale())
+    }
+
+    fn warm_up(self) -> Duration {
+        WARM_UP.mul_f64(self.scale())
+    }
+
+    fn scale(self) -> f64 {
+        match self {
+            Self::Rounds(_) | Self::Time(_) => 1.0,
+            Self::Glance(_) => GLANCE,
+        }
+    }
 }
 
 /// How a measurement is done.
@@ -116,6 +138,28 @@ pub struct Ratio {
     pub interval: Option<Interval>,
 }
 
+impl Ratio {
+    /// Whether the whole interval lies below 1.
+    pub fn is_faster(&self) -> bool {
+        self.interval.is_some_and(|interval| interval.high < 1.0)
+    }
+
+    /// Whether the whole interval lies above 1.
+    pub fn is_slower(&self) -> bool {
+        self.interval.is_some_and(|interval| interval.low > 1.0)
+    }
+}
+
+/// The place of the smallest ratio among those that are clearly below 1; nothing where none is.
+pub fn clearly_fastest(ratios: impl Iterator<Item = Option<Ratio>>) -> Option<usize> {
+    let faster = ratios.enumerate().filter_map(|(place, ratio)| {
+        let ratio = ratio.filter(Ratio::is_faster)?;
+        Some((place, ratio.median))
+    });
+    let best = faster.min_by(|(_, a), (_, b)| a.total_cmp(b));
+    best.map(|(place, _)| place)
+}
+
 /// Measures models in interleaved rounds.
 ///
 /// `step` is called after each round with the share that is done, in 0..=1; its error ends the
@@ -138,7 +182,7 @@ pub fn latency(
     }
     let mut models = Vec::new();
     for subject in subjects {
-        let repeats = warm_up(subject, clock)?;
+        let repeats = warm_up(subject, schedule.effort, clock)?;
         models.push(Measured {
             subject,
             repeats,
@@ -168,15 +212,17 @@ pub fn latency(
 }
 
 /// Runs a model until it is warm, and says how many runs make a slot.
-fn warm_up(subject: &mut Subject<'_>, clock: &dyn Clock) -> Result<usize> {
+fn warm_up(subject: &mut Subject<'_>, effort: Effort, clock: &dyn Clock) -> Result<usize> {
     let begin = clock.now();
     let mut runs = Vec::new();
-    while runs.len() < WARM_RUNS || (clock.now() - begin < WARM_UP && runs.len() < MOST_RUNS) {
+    while runs.len() < WARM_RUNS
+        || (clock.now() - begin < effort.warm_up() && runs.len() < MOST_RUNS)
+    {
         runs.push(timed(subject, clock)?);
     }
     let one = median(&runs).unwrap_or_default();
     // A clock that stood still gives infinity, which the cast takes to the largest number.
-    let repeats = (SLOT.as_secs_f64() / one).ceil() as usize;
+    let repeats = (effort.slot().as_secs_f64() / one).ceil() as usize;
     Ok(repeats.clamp(1, MOST_RUNS))
 }
 
@@ -193,7 +239,7 @@ fn timed(subject: &mut Subject<'_>, clock: &dyn Clock) -> Result<f64> {
 fn progress(effort: Effort, rounds: u64, spent: Duration) -> f64 {
     match effort {
         Effort::Rounds(wanted) => rounds as f64 / wanted as f64,
-        Effort::Time(budget) => {
+        Effort::Time(budget) | Effort::Glance(budget) => {
             let rounds = rounds as usize;
             let another = spent.mul_f64((rounds + 1) as f64 / rounds as f64);
             if rounds >= FEWEST && (another > budget || rounds >= MOST_ROUNDS) {

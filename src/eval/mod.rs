@@ -17,7 +17,8 @@ mod verify;
 
 pub use compare::{Comparison, Outputs, compare, outputs};
 pub use latency::{
-    Clock, Effort, Latencies, Latency, Ratio, Schedule, Subject, WallClock, latency,
+    Clock, Effort, Latencies, Latency, Ratio, Schedule, Subject, WallClock, clearly_fastest,
+    latency,
 };
 pub use scores::{ClassScores, HeadModel, scores, scores_of_all};
 pub use statistics::{CONFIDENCE, FEWEST, Interval, Summary, median, median_interval};

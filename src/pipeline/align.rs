@@ -5,15 +5,11 @@ use std::{str::FromStr, time::Duration};
 use prost::Message;
 use serde::Serialize;
 
-use super::{
-    draft::Workshop,
-    prune::{self, PruneOptions},
-    setup,
-    watch::Watch,
-};
+use super::{draft::Workshop, prune, rounds, watch::Watch};
 use crate::{
     error::{Error, Result},
-    eval::{self, Effort, Schedule, Subject, WallClock},
+    eval,
+    onnx::ModelProto,
     prune::{Budget, Scores},
 };
 
@@ -50,40 +46,50 @@ pub struct TriedAlign {
     pub align: usize,
     /// Bytes of the output.
     pub bytes: u64,
-    /// Median time of one sample, in seconds.
+    /// Median time of one run, in seconds.
     pub seconds: f64,
     /// That time divided by the one without alignment; nothing for that one.
     pub ratio: Option<eval::Ratio>,
 }
 
-/// Settles how numbers are rounded, by timing the whole models where that is asked for.
+impl Align {
+    /// The multiple that is tried before anything is measured.
+    pub(super) fn first(self) -> usize {
+        match self {
+            Self::To(used) => used,
+            Self::Auto => WIDTHS[0],
+        }
+    }
+}
+
+/// Settles how the numbers of `budget` are rounded, by timing the whole models where that is asked for.
 ///
 /// # Errors
 /// Those of drafts, and of running them.
 pub(super) fn settle(
     workshop: &Workshop<'_>,
-    options: &PruneOptions,
+    wanted: Align,
+    budget: &Budget,
     scores: &Scores,
     watch: &dyn Watch,
 ) -> Result<AlignReport> {
-    if let Align::To(used) = options.align {
+    if let Align::To(used) = wanted {
         return Ok(AlignReport {
             used,
             tried: Vec::new(),
         });
     }
-    let setup = workshop.setup;
     let mut drafts = Vec::new();
     for align in WIDTHS {
         let budget = Budget {
             align,
-            ..options.budget.clone()
+            ..budget.clone()
         };
         let plan = budget.select(scores)?;
         let is_new = drafts.iter().all(|(_, known, _)| *known != plan);
         if !plan.keeps_all() && is_new {
             let plan = prune::plan(&budget, &workshop.groups(), scores)?;
-            let model = workshop.draft(&plan, watch)?.into_output().0;
+            let model = workshop.outline(&plan, watch)?;
             drafts.push((align, plan, model));
         }
     }
@@ -93,34 +99,9 @@ pub(super) fn settle(
             tried: Vec::new(),
         });
     }
-    watch.stage("timing widths", None);
-    let sample = setup.proof_samples()?;
-    let input = &sample
-        .first()
-        .ok_or_else(|| Error::Argument {
-            name: "--align",
-            what: "auto needs a sample to run".to_owned(),
-        })?
-        .input;
-    let sessions = drafts.iter().map(|(.., model)| setup.engine().load(model));
-    let mut sessions = sessions.collect::<Result<Vec<_>>>()?;
-    let mut subjects: Vec<Subject<'_>> = sessions
-        .iter_mut()
-        .map(|session| Subject {
-            session: &mut **session,
-            inputs: vec![(setup.input.name.as_str(), input)],
-        })
-        .collect();
-    let schedule = Schedule {
-        effort: Effort::Time(MEASURED),
-        seed: setup.options.seed,
-    };
-    let mut step = |_| match watch.cancelled() {
-        true => Err(setup::cancelled()),
-        false => Ok(()),
-    };
-    let found = eval::latency(&mut subjects, &schedule, &WallClock::start(), &mut step)?;
-    let timed = drafts.iter().zip(&found.models);
+    let models: Vec<&ModelProto> = drafts.iter().map(|(.., model)| model).collect();
+    let latencies = rounds::compare(workshop.setup, &models, MEASURED, "timing widths", watch)?;
+    let timed = drafts.iter().zip(&latencies);
     let tried: Vec<TriedAlign> = timed
         .map(|((align, _, model), latency)| TriedAlign {
             align: *align,
@@ -135,16 +116,10 @@ pub(super) fn settle(
     })
 }
 
-/// The alignment with the smallest ratio among those whose interval lies below 1; else the first.
+/// The alignment that is clearly fastest; else the first.
 fn fastest(tried: &[TriedAlign]) -> usize {
-    let faster = tried.iter().filter_map(|one| {
-        let ratio = one.ratio?;
-        let clearly = ratio.interval.is_some_and(|interval| interval.high < 1.0);
-        clearly.then_some((ratio.median, one.align))
-    });
-    let best = faster.min_by(|a, b| a.0.total_cmp(&b.0));
-    let first = tried.first().map_or(1, |one| one.align);
-    best.map_or(first, |(_, align)| align)
+    let best = eval::clearly_fastest(tried.iter().map(|one| one.ratio));
+    tried.get(best.unwrap_or(0)).map_or(1, |one| one.align)
 }
 
 impl FromStr for Align {
@@ -160,51 +135,6 @@ impl FromStr for Align {
                 name: "--align",
                 what: format!("{text:?} is none of 1, 8, 16, auto"),
             }),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_a_clearly_faster_width_is_taken() {
-        let one = |align, ratio: Option<(f64, f64)>| TriedAlign {
-            align,
-            bytes: 0,
-            seconds: 1.0,
-            ratio: ratio.map(|(median, high)| eval::Ratio {
-                median,
-                interval: Some(eval::Interval {
-                    low: median - 0.01,
-                    high,
-                    confidence: 0.95,
-                }),
-            }),
-        };
-        let cases = [
-            (vec![one(1, None)], 1),
-            (vec![one(1, None), one(8, Some((0.9, 1.01)))], 1),
-            (
-                vec![
-                    one(1, None),
-                    one(8, Some((0.9, 0.95))),
-                    one(16, Some((0.8, 0.9))),
-                ],
-                16,
-            ),
-            (
-                vec![
-                    one(1, None),
-                    one(8, Some((0.9, 0.95))),
-                    one(16, Some((0.8, 1.2))),
-                ],
-                8,
-            ),
-        ];
-        for (tried, expected) in cases {
-            assert_eq!(fastest(&tried), expected);
         }
     }
 }

@@ -7,14 +7,15 @@ use prost::Message;
 use serde::Serialize;
 
 use super::{
-    align::{self, AlignReport},
+    align::{self, Align, AlignReport},
     draft::{Draft, Workshop},
     figures::{self, Reference},
-    level,
+    form::{self, FormReport},
+    level::{self, Found},
     material::{Material, Samples},
     prune::{self, PruneOptions},
     score::{self, View},
-    search::{Metric, SearchReport},
+    search::{Limit, Metric, SearchReport},
     setup::Setup,
     transfer::Source,
     watch::Watch,
@@ -49,6 +50,7 @@ pub(super) struct Attempt {
     /// What stayed or went as one: never [`Granularity::Auto`].
     pub(super) granularity: Granularity,
     pub(super) align: AlignReport,
+    pub(super) form: FormReport,
     /// The plan without rounding.
     pub(super) requested: Plan,
 }
@@ -137,26 +139,27 @@ fn one(
     watch: &dyn Watch,
 ) -> Result<Attempt> {
     let workshop = Workshop::new(setup, &head, material, options)?;
-    let align = align::settle(&workshop, options, &scored.scores, watch)?;
-    let mut budget = Budget {
-        align: align.used,
-        ..options.budget.clone()
-    };
-    let (draft, search) = match &options.limit {
+    let mut budget = options.budget.clone();
+    let (align, draft, search) = match &options.limit {
         None => {
+            let align = align::settle(&workshop, options.align, &budget, &scored.scores, watch)?;
+            budget.align = align.used;
             let plan = prune::plan(&budget, &workshop.groups(), &scored.scores)?;
-            (workshop.draft(&plan, watch)?, None)
+            (align, workshop.draft(&plan, watch)?, None)
         }
         Some(limit) => {
-            let found = level::find(&workshop, limit, &budget, &scored, material, watch)?;
-            budget.default = Keep::Share(found.report.keep);
-            (found.draft, Some(found.report))
+            let (align, found) =
+                searched(&workshop, limit, &mut budget, options.align, &scored, watch)?;
+            (align, found.draft, Some(found.report))
         }
     };
+    let max_bytes = options.limit.as_ref().and_then(|limit| limit.max_bytes);
+    let (draft, form) = form::choose(&workshop, draft, options.form, max_bytes, watch)?;
     budget.align = 1;
     let requested = budget.select(&scored.scores)?;
     Ok(Attempt {
         align,
+        form,
         requested,
         head,
         scored,
@@ -164,6 +167,32 @@ fn one(
         search,
         granularity,
     })
+}
+
+/// Searches for a level; widths are timed at the level found, and where others are faster, the level
+/// is searched for again with those, since they change what fits. `budget` becomes that of the result.
+fn searched(
+    workshop: &Workshop<'_>,
+    limit: &Limit,
+    budget: &mut Budget,
+    align: Align,
+    scored: &Scored,
+    watch: &dyn Watch,
+) -> Result<(AlignReport, Found)> {
+    let mut search = |align| {
+        budget.align = align;
+        let found = level::find(workshop, limit, budget, scored, workshop.material, watch)?;
+        budget.default = Keep::Share(found.report.keep);
+        let timed = budget.clone();
+        Ok::<_, Error>((found, timed))
+    };
+    let (found, timed) = search(align.first())?;
+    let align = align::settle(workshop, align, &timed, &scored.scores, watch)?;
+    let found = match align.used == timed.align {
+        true => found,
+        false => search(align.used)?.0,
+    };
+    Ok((align, found))
 }
 
 /// The smaller file, unless it agrees less with the original by more than one standard error on

@@ -2,10 +2,13 @@
 
 use std::{collections::BTreeMap, str::FromStr};
 
+use prost::Message;
 use serde::{Deserialize, Serialize};
 
 use super::{
+    form::FormName,
     material::{Material, Samples},
+    metadata,
     prune::PruneOptions,
     setup::{self, Setup},
     training::{self, Training, TrainingReport},
@@ -27,6 +30,7 @@ use crate::{
 };
 
 /// What every draft of a run is made from.
+#[derive(Clone)]
 pub(super) struct Workshop<'w> {
     pub(super) setup: &'w Setup<'w>,
     /// Runs the heads.
@@ -37,6 +41,7 @@ pub(super) struct Workshop<'w> {
     pub(super) repair: Repair,
     pub(super) training: Option<&'w Training>,
     pub(super) trunk: Trunk,
+    pub(super) form: FormName,
     /// The original head, features to logits; empty without material.
     pub(super) original: ModelProto,
 }
@@ -126,6 +131,7 @@ impl<'w> Workshop<'w> {
             repair: options.repair(),
             training: options.training.as_ref(),
             trunk: options.trunk,
+            form: FormName::Smallest,
             original,
         })
     }
@@ -158,17 +164,38 @@ impl<'w> Workshop<'w> {
         if let (Some(material), Some(training)) = (self.material, self.training) {
             self.train(&mut draft, material, training, watch)?;
         }
-        if self.trunk == Trunk::Exact {
+        if self.trunk == Trunk::Exact && self.form != FormName::WholeTrunk {
             watch.stage("shrinking the trunk", None);
-            let groups = self.groups();
-            draft.shrunk = Some(trunk::shrink_cut(
-                &setup.graph,
-                &setup.shapes,
-                &groups,
-                &draft.model,
-            )?);
+            draft.shrunk = Some(self.shrunk(&draft.model)?);
         }
         Ok(draft)
+    }
+
+    fn shrunk(&self, cut: &ModelProto) -> Result<Shrunk> {
+        let (graph, shapes, groups) = (&self.setup.graph, &self.setup.shapes, self.groups());
+        let ordered = match self.form {
+            FormName::Neighbours => trunk::neighbours(graph, shapes, &groups, cut)?,
+            _ => None,
+        };
+        trunk::shrink_cut(graph, shapes, &groups, ordered.as_ref().unwrap_or(cut))
+    }
+
+    /// The same workshop, for drafts of another form.
+    pub(super) fn in_form(&self, form: FormName) -> Self {
+        Self {
+            form,
+            ..self.clone()
+        }
+    }
+
+    /// The whole model cut to `plan`, neither repaired nor trained: as large and as fast as its draft.
+    pub(super) fn outline(&self, plan: &Plan, watch: &dyn Watch) -> Result<ModelProto> {
+        let plain = Workshop {
+            material: None,
+            training: None,
+            ..self.clone()
+        };
+        Ok(plain.draft(plan, watch)?.into_output().0)
     }
 
     /// The head of a smaller model, features to logits.
@@ -260,6 +287,12 @@ impl<'w> Workshop<'w> {
     }
 }
 
+/// Bytes that the file of a model cut to `plan` takes at most.
+pub(super) fn file_bytes(model: &ModelProto, plan: &Plan) -> u64 {
+    let bytes = model.encoded_len() + metadata::room_for(plan);
+    u64::try_from(bytes).unwrap_or(u64::MAX)
+}
+
 impl Draft {
     /// The head as it is now.
     pub(super) fn head(&self) -> &ModelProto {
@@ -273,6 +306,11 @@ impl Draft {
         shrunk.map_or(&self.model, |shrunk| &shrunk.model)
     }
 
+    /// Bytes that its file takes at most, with all that is written about the run.
+    pub(super) fn bytes(&self) -> u64 {
+        file_bytes(self.output(), &self.plan)
+    }
+
     /// [`Draft::output`], and what left the trunk.
     pub(super) fn into_output(self) -> (ModelProto, Option<TrunkReport>) {
         match self.shrunk {
@@ -283,6 +321,12 @@ impl Draft {
                 stops,
             }) => (model, Some(TrunkReport { removed, stops })),
         }
+    }
+
+    /// Whether channels left the trunk.
+    pub(super) fn has_smaller_trunk(&self) -> bool {
+        let shrunk = self.shrunk.as_ref();
+        shrunk.is_some_and(|shrunk| !shrunk.removed.is_empty())
     }
 
     /// The head after each stage.

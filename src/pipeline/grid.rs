@@ -12,6 +12,7 @@ use prost::Message;
 use super::{
     draft::{Draft, Stage, Trunk, Workshop},
     figures::{Counts, Reference},
+    form::FormName,
     loaded::Loaded,
     material::{Material, Purpose, Samples},
     parts::{self, DataReport, FileReport},
@@ -246,6 +247,7 @@ impl Grid<'_> {
             repair,
             training,
             trunk: Trunk::Exact,
+            form: FormName::Smallest,
             original: self.original.clone(),
         }
     }

@@ -1,7 +1,5 @@
 //! Looks for the level of a budget: how few neurons may stay.
 
-use prost::Message;
-
 use super::{
     draft::{Draft, Workshop},
     figures::{self, Reference},
@@ -202,7 +200,7 @@ impl Search<'_> {
         let draft = self.workshop.draft(&plan, self.watch)?;
         let mut tried = Tried {
             keep,
-            bytes: u64::try_from(draft.output().encoded_len()).unwrap_or(u64::MAX),
+            bytes: draft.bytes(),
             drop: None,
             error: None,
             met: false,
@@ -261,13 +259,13 @@ impl SearchReport {
         &mut self,
         workshop: &Workshop<'_>,
         written: &Model,
-        material: &Material,
+        material: Option<&Material>,
         watch: &dyn Watch,
     ) -> Result<()> {
         if let Some(most) = self.limit.max_bytes {
             self.met &= written.file_bytes() <= most;
         }
-        if let Some(most) = self.limit.max_drop {
+        if let (Some(most), Some(material)) = (self.limit.max_drop, material) {
             let drop = figures::drop_of_file(
                 workshop,
                 &written.proto,

@@ -9,7 +9,9 @@ use crate::{
     sensitivity::ScoreReport,
 };
 
-use super::{parts::DataReport, prune::PruneOptions, setup::Setup, transfer::TransferReport};
+use super::{
+    form::FormName, parts::DataReport, prune::PruneOptions, setup::Setup, transfer::TransferReport,
+};
 
 /// Key under which preprocessing is kept; a later run reads it.
 pub(super) const PREPROCESS: &str = "onnx_prune.preprocess";
@@ -19,6 +21,23 @@ pub(super) const KEEP: &str = "onnx_prune.keep";
 
 /// Key under which the weights are listed that were repaired or trained; `verify` reads it.
 pub(super) const WEIGHTS: &str = "onnx_prune.weights";
+
+/// Bytes that the metadata beside [`KEEP`] take at most: measured between 1 and 2 kB, with room for
+/// long paths and for the names of repaired weights.
+const ROOM: usize = 4096;
+
+/// Bytes that the metadata of a model with this plan may add to its file.
+pub(super) fn room_for(plan: &Plan) -> usize {
+    json(&kept(plan)).len() + ROOM
+}
+
+/// The kept neurons, layer by layer.
+fn kept(plan: &Plan) -> BTreeMap<&str, &[usize]> {
+    let layers = plan.layers.iter();
+    layers
+        .map(|layer| (layer.name.as_str(), layer.keep.as_slice()))
+        .collect()
+}
 
 /// Everything that goes into the metadata.
 pub(super) struct Facts<'a> {
@@ -31,6 +50,9 @@ pub(super) struct Facts<'a> {
     pub(super) data: &'a DataReport,
     pub(super) verification: Option<&'a Verification>,
     pub(super) transfer: Option<&'a TransferReport>,
+    /// The numbers of kept units are multiples of this.
+    pub(super) align: usize,
+    pub(super) form: FormName,
 }
 
 /// Key under which the names of the classes are listed, where the model got others and they are
@@ -51,12 +73,10 @@ pub(super) fn write(model: &mut ModelProto, facts: &Facts<'_>) {
         data,
         verification,
         transfer,
+        align,
+        form,
     } = facts;
-    let keep: BTreeMap<&str, &[usize]> = plan
-        .layers
-        .iter()
-        .map(|layer| (layer.name.as_str(), layer.keep.as_slice()))
-        .collect();
+    let keep = kept(plan);
     let checked = verification.map(|found| {
         let engines = found.checks.iter().map(|check| check.engine.as_str());
         engines.collect::<Vec<_>>().join(", ")
@@ -70,6 +90,8 @@ pub(super) fn write(model: &mut ModelProto, facts: &Facts<'_>) {
         Some(limit) => set("limit", &json(limit)),
         None => set("budget", &json(&options.budget)),
     }
+    set("align", &align.to_string());
+    set("form", &json(form));
     set("repair", &json(&options.repair()));
     if let Some(training) = &options.training {
         set("training", &json(training));

@@ -14,6 +14,7 @@ use super::{
     attempt::{self, Attempt, Granularity},
     draft::{Draft, Trunk, TrunkReport, Workshop},
     figures::{self, Worth},
+    form::{Form, FormReport},
     material::{Material, Purpose},
     metadata::{self, Facts},
     parts::{DataReport, FileReport, HeadReport, LayerReport},
@@ -21,6 +22,7 @@ use super::{
     score::{self, View},
     search::{Limit, SearchReport},
     setup::{self, Setup, SourceOptions},
+    speed::{self, Speed, SpeedReport},
     training::{Training, TrainingReport},
     transfer::{self, Learning, ScoreWith, Source, TransferOptions, TransferReport},
     watch::{Silent, Watch},
@@ -73,6 +75,10 @@ pub struct PruneOptions {
     pub align: Align,
     /// What becomes of channels of the trunk that only dropped neurons read.
     pub trunk: Trunk,
+    /// Which form of the cut is written.
+    pub form: Form,
+    /// Whether the output has to be faster than the original.
+    pub speed: Speed,
     /// Whether the model gets a last layer for other classes first.
     pub transfer: Option<TransferOptions>,
     /// Whether random and weight-norm choices are measured beside the result.
@@ -98,6 +104,8 @@ impl PruneOptions {
             granularity: Granularity::default(),
             align: Align::To(1),
             trunk: Trunk::Exact,
+            form: Form::default(),
+            speed: Speed::default(),
             transfer: None,
             baselines: false,
             verify: Verify::Always,
@@ -136,13 +144,6 @@ impl PruneOptions {
             name,
             what: format!("{what}; give some with --data"),
         };
-        if self.align == Align::Auto && self.limit.is_some() {
-            return Err(Error::Argument {
-                name: "--align",
-                what: "auto times one --keep, and cannot be used where a level is searched for"
-                    .to_owned(),
-            });
-        }
         if self.has_data() {
             return Ok(());
         }
@@ -194,6 +195,10 @@ pub struct PruneReport {
     pub granularity: Granularity,
     /// How the numbers of those were rounded.
     pub align: AlignReport,
+    /// Which form of the cut it is.
+    pub form: FormReport,
+    /// The output's time beside the original's; nothing where it was not measured.
+    pub speed: Option<SpeedReport>,
     /// The kept neurons.
     pub keep: Plan,
     /// Layers that stay whole or keep their producers, and why.
@@ -220,7 +225,8 @@ pub struct PruneReport {
     pub baselines: Vec<Baseline>,
     /// How the level was found, where a limit was given.
     pub search: Option<SearchReport>,
-    /// Whether the output was written: the proof holds, and so does the limit.
+    /// Whether the output was written: the proof holds, so does the limit, and it is faster if it has
+    /// to be.
     pub passed: bool,
 }
 
@@ -249,7 +255,7 @@ pub struct Baseline {
 ///
 /// # Errors
 /// Every [`Error`]; none of them leaves an output file. A proof that fails is no error, nor is a
-/// limit that cannot be met: see [`PruneReport::passed`].
+/// limit that cannot be met, nor an output that is not faster though it has to be: see [`PruneReport::passed`].
 pub fn prune(options: &PruneOptions, watch: &dyn Watch) -> Result<PruneReport> {
     options.check()?;
     let model = setup::load(&options.input)?;
@@ -289,6 +295,7 @@ pub fn prune(options: &PruneOptions, watch: &dyn Watch) -> Result<PruneReport> {
         mut search,
         granularity,
         align,
+        form,
         requested,
     } = attempt::attempt(
         &setup,
@@ -310,6 +317,10 @@ pub fn prune(options: &PruneOptions, watch: &dyn Watch) -> Result<PruneReport> {
     };
     let baselines = baselines(&workshop, options, &draft, watch)?;
     let verification = proof::prove(&workshop, &draft, options.verify, watch)?;
+    let speed = match options.speed.is_wanted(options.verify) {
+        true => speed::measure(&workshop, draft.output(), options.speed, watch)?,
+        false => None,
+    };
 
     let data = DataReport::new(&setup, &setup.dataset)?;
     let (plan, weights) = (draft.plan.clone(), draft.weights.clone());
@@ -326,9 +337,12 @@ pub fn prune(options: &PruneOptions, watch: &dyn Watch) -> Result<PruneReport> {
             data: &data,
             verification: verification.as_ref(),
             transfer: transfer.as_ref(),
+            align: align.used,
+            form: form.used,
         },
     );
     let mut passed = verification.as_ref().is_none_or(|found| found.passed);
+    passed = passed && speed.as_ref().is_none_or(SpeedReport::allows_output);
     if let Some(search) = &mut search {
         passed = passed && search.met;
     }
@@ -336,10 +350,10 @@ pub fn prune(options: &PruneOptions, watch: &dyn Watch) -> Result<PruneReport> {
     if passed {
         watch.stage("writing", None);
         output.write(&smaller, model.storage())?;
-        if let (Some(search), Some(material)) = (&mut search, &material) {
+        if let Some(search) = &mut search {
             // The promise is about the file, so the file is what is measured, trunk and all.
             let written = setup::load(output.path_for_reading())?;
-            search.confirm(&workshop, &written, material, watch)?;
+            search.confirm(&workshop, &written, material.as_ref(), watch)?;
             passed = search.met;
         }
     }
@@ -359,6 +373,8 @@ pub fn prune(options: &PruneOptions, watch: &dyn Watch) -> Result<PruneReport> {
         layers: layers(&head, &plan, &requested),
         granularity,
         align,
+        form,
+        speed,
         keep: plan,
         notes: head.notes,
         transfer,

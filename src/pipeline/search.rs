@@ -35,7 +35,7 @@ pub enum Metric {
 pub struct Tried {
     /// Share of the neurons that stay in every layer.
     pub keep: f64,
-    /// Bytes of the output.
+    /// Bytes that the output's file takes at most.
     pub bytes: u64,
     /// Points lost on samples that nothing was fitted to; with its standard error added it had to
     /// stay within the limit. Nothing where only bytes count.

@@ -17,6 +17,7 @@ mod repair;
 mod runtime;
 mod score;
 mod score_page;
+mod speed;
 mod study;
 mod table;
 mod verify;

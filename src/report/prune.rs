@@ -5,6 +5,7 @@ use super::{
     left_out::left_out,
     numbers::{count, difference, grouped, share},
     repair::repair,
+    speed::speed,
     table,
 };
 use crate::{
@@ -28,6 +29,7 @@ pub fn pruned(report: &PruneReport) -> String {
         Some(verification) => proof(verification),
         None => "not verified (--no-verify)".to_owned(),
     });
+    blocks.extend(report.speed.as_ref().map(speed));
     blocks.push(ending(report));
     blocks.join("\n\n")
 }
@@ -91,10 +93,14 @@ pub(super) fn ending(report: &PruneReport) -> String {
         .verification
         .as_ref()
         .is_none_or(|found| found.passed);
-    match (report.passed, proved) {
-        (true, _) => format!("wrote {}", report.output.path.display()),
-        (false, false) => "the proof failed, so nothing was written".to_owned(),
-        (false, true) => "the budget is not met, so nothing was written".to_owned(),
+    let met = report.search.as_ref().is_none_or(|found| found.met);
+    match (report.passed, proved, met) {
+        (true, ..) => format!("wrote {}", report.output.path.display()),
+        (false, false, _) => "the proof failed, so nothing was written".to_owned(),
+        (false, true, false) => "the budget is not met, so nothing was written".to_owned(),
+        (false, true, true) => {
+            "the result is not measured to be faster, so nothing was written".to_owned()
+        }
     }
 }
 
@@ -286,8 +292,8 @@ mod tests {
         eval::{Comparison, Skipped},
         head::Ending,
         pipeline::{
-            AlignReport, Baseline, DataReport, FileReport, Granularity, HeadReport, LayerReport,
-            Limit, Metric, RepairReport, Tried, Worth,
+            AlignReport, Baseline, DataReport, FileReport, FormName, FormReport, Granularity,
+            HeadReport, LayerReport, Limit, Metric, RepairReport, Tried, Worth,
         },
         prune::Plan,
         repair::{Form, LayerRepair, Matching, Repair},
@@ -382,6 +388,11 @@ mod tests {
                 used: 1,
                 tried: Vec::new(),
             },
+            form: FormReport {
+                used: FormName::Smallest,
+                tried: Vec::new(),
+            },
+            speed: None,
             keep: Plan { layers: vec![] },
             notes: vec![],
             verification: Some(Verification {

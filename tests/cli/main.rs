@@ -10,6 +10,7 @@ mod cache;
 mod completeness;
 mod flags;
 mod formats;
+mod forms;
 mod help;
 mod inspecting;
 mod jobs;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use onnx_prune::{
-    pipeline::{Align, Granularity, Metric, ScoreWith, Trunk},
+    pipeline::{Align, Form, Granularity, Metric, ScoreWith, Trunk},
     prune::{Budget, Scope},
     repair::Repair,
     transfer::Classes,
@@ -95,9 +95,9 @@ pub(in super::super) struct LimitFlags {
     pub(in super::super) max_bytes: Option<u64>,
 }
 
-/// Flags on what leaves the trunk.
+/// Flags on the form of the cut and on its speed.
 #[derive(Debug, Default, Args)]
-#[command(next_help_heading = "Trunk")]
+#[command(next_help_heading = "Form and speed")]
 pub(in super::super) struct TrunkFlags {
     /// What stays or goes as one: neuron, channel (all positions of a flatten layer's channel, so
     /// that its filter goes too), or auto (the smaller file, where both agree equally well with the
@@ -112,6 +112,15 @@ pub(in super::super) struct TrunkFlags {
     /// the same) or none (they stay) [default: exact]
     #[arg(long, value_name = "HOW", value_parser = values::own::<Trunk>)]
     pub(in super::super) trunk: Option<Trunk>,
+    /// Which form of the cut is written: smallest (the smallest file), or fastest (the whole trunk, or
+    /// layers whole that a selection stands in front of, where that is measured to be faster)
+    /// [default: smallest]
+    #[arg(long, value_name = "FORM", value_parser = values::own::<Form>)]
+    pub(in super::super) form: Option<Form>,
+    /// Write OUT only if it is measured to be faster than IN, in the engine of the run; exit code 1
+    /// otherwise
+    #[arg(long)]
+    pub(in super::super) require_faster: bool,
 }
 
 /// Flags on other classes.

@@ -4,7 +4,7 @@ use std::{
 };
 
 use super::*;
-use crate::engine::Port;
+use crate::{engine::Port, eval::CONFIDENCE};
 
 /// A machine whose time passes only while models run, and whose speed is `pace(seconds so far)`.
 #[derive(Clone)]
@@ -265,4 +265,50 @@ fn errors_end_the_measurement() {
     assert!(matches!(found, Err(Error::Argument { name: "stop", .. })));
     let nothing = latency(&mut [], &schedule, &machine, &mut |_| Ok(()));
     assert!(matches!(nothing, Err(Error::Argument { .. })));
+}
+
+#[test]
+fn only_a_clearly_faster_model_is_the_fastest() {
+    let ratio = |median: f64, high| {
+        Some(Ratio {
+            median,
+            interval: Some(Interval {
+                low: median - 0.01,
+                high,
+                confidence: CONFIDENCE,
+            }),
+        })
+    };
+    let no_interval = Some(Ratio {
+        median: 0.5,
+        interval: None,
+    });
+    let cases = [
+        (vec![None], None),
+        (vec![None, ratio(0.9, 1.01)], None),
+        (vec![None, no_interval], None),
+        (vec![None, ratio(0.9, 0.95), ratio(0.8, 0.9)], Some(2)),
+        (vec![None, ratio(0.9, 0.95), ratio(0.8, 1.2)], Some(1)),
+    ];
+    for (ratios, expected) in cases {
+        assert_eq!(
+            clearly_fastest(ratios.clone().into_iter()),
+            expected,
+            "{ratios:?}"
+        );
+    }
+}
+
+#[test]
+fn a_glance_takes_shorter_slots() {
+    let machine = Machine::new(|_| 1.0);
+    let runs = |effort| {
+        let mut models = [machine.model("a", 0.001), machine.model("b", 0.001)];
+        let found = measured(&mut models, effort, 0);
+        found.models[0].seconds.runs / found.rounds
+    };
+    // two slots a round: of 2 ms and of 10 ms
+    let budget = Duration::from_secs(1);
+    assert_eq!(runs(Effort::Glance(budget)), 4);
+    assert_eq!(runs(Effort::Time(budget)), 20);
 }

@@ -6,18 +6,10 @@ use super::{BenchOptions, Measured, Measurement, memory};
 use crate::{
     engine::{EngineChoice, Selected},
     error::Result,
-    eval::{self, Schedule, Scope, WallClock},
+    eval::Scope,
     onnx::{Model, Tensor},
-    pipeline::{
-        loaded::Loaded,
-        section::Section,
-        setup::{self, Setup},
-        watch::Watch,
-    },
+    pipeline::{loaded::Loaded, rounds, section::Section, setup::Setup, watch::Watch},
 };
-
-/// Steps of a measurement's progress.
-const STEPS: u64 = 100;
 
 /// One runtime, number of threads and batch.
 pub(super) struct Bench<'b> {
@@ -31,7 +23,7 @@ pub(super) struct Bench<'b> {
 
 impl Bench<'_> {
     pub(super) fn whole(&self, models: &[Model]) -> Result<Measurement> {
-        self.stage("loading whole models", None);
+        self.stage("loading whole models");
         let inputs = self.inputs()?;
         let mut loaded = Vec::new();
         for ((setup, model), input) in self.setups.iter().zip(models).zip(inputs) {
@@ -39,7 +31,7 @@ impl Bench<'_> {
             loaded.push(Loaded::new(&*self.selected.engine, &model.proto, named)?);
         }
         let mut measurement = self.measure(Scope::Whole, loaded)?;
-        self.stage("looking at memory", None);
+        self.stage("looking at memory");
         for measured in &mut measurement.models {
             measured.peak_bytes = self.peak(&measured.path)?;
         }
@@ -47,7 +39,7 @@ impl Bench<'_> {
     }
 
     pub(super) fn heads(&self, heads: &[Section]) -> Result<Measurement> {
-        self.stage("loading heads", None);
+        self.stage("loading heads");
         let inputs = self.inputs()?;
         let mut loaded = Vec::new();
         for ((setup, head), input) in self.setups.iter().zip(heads).zip(inputs) {
@@ -73,23 +65,8 @@ impl Bench<'_> {
             Scope::Whole => "measuring whole models",
             Scope::Head => "measuring heads",
         };
-        self.stage(what, Some(STEPS));
-        let schedule = Schedule {
-            effort: self.options.effort,
-            seed: self.options.source.seed,
-        };
-        let mut shown = 0;
-        let mut step = |done: f64| {
-            let steps = (done * STEPS as f64) as u64;
-            self.watch.step(steps.saturating_sub(shown));
-            shown = steps.max(shown);
-            match self.watch.cancelled() {
-                true => Err(setup::cancelled()),
-                false => Ok(()),
-            }
-        };
-        let mut subjects: Vec<_> = loaded.iter_mut().map(Loaded::subject).collect();
-        let found = eval::latency(&mut subjects, &schedule, &WallClock::start(), &mut step)?;
+        let how = (self.options.effort, self.options.source.seed);
+        let found = rounds::rounds(&mut loaded, how, &self.staged(what), self.watch)?;
         let models = self.options.models.iter().zip(&loaded).zip(found.models);
         Ok(Measurement {
             scope,
@@ -122,9 +99,12 @@ impl Bench<'_> {
         )
     }
 
-    fn stage(&self, what: &str, steps: Option<u64>) {
+    fn stage(&self, what: &str) {
+        self.watch.stage(&self.staged(what), None);
+    }
+
+    fn staged(&self, what: &str) -> String {
         let info = self.selected.engine.info();
-        self.watch
-            .stage(&format!("{what}, batch {}, {info}", self.batch), steps);
+        format!("{what}, batch {}, {info}", self.batch)
     }
 }

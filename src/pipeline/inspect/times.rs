@@ -5,23 +5,15 @@ use std::time::Duration;
 use super::{costs::Costs, cuts::Cut, parts::Nodes};
 use crate::{
     error::Result,
-    eval::{self, Effort, Ratio, Schedule, WallClock},
+    eval::{Effort, Ratio},
     head::Head,
     onnx::Tensor,
-    pipeline::{
-        loaded::Loaded,
-        section::Section,
-        setup::{self, Setup},
-        watch::Watch,
-    },
+    pipeline::{loaded::Loaded, rounds, section::Section, setup::Setup, watch::Watch},
 };
 
 /// Time for all parts together: with vgg16 on two cores six rounds take longer, with small models
 /// there are the most rounds there can be.
 const BUDGET: Duration = Duration::from_secs(4);
-
-/// Steps of the progress.
-const STEPS: u64 = 100;
 
 /// What was measured.
 pub(super) struct Times {
@@ -45,13 +37,10 @@ pub(super) fn measure(
     watch: &dyn Watch,
 ) -> Result<Times> {
     watch.stage("loading", None);
-    let indices: Vec<usize> = (0..batch).map(|row| row % setup.dataset.len()).collect();
-    let input = setup.input.samples(setup.dataset.read(&indices)?)?.input;
-    let named = || vec![(setup.input.name.clone(), input.clone())];
-    let mut loaded = vec![Loaded::new(setup.engine(), setup.graph.model(), named())?];
-    for cut in cuts {
-        loaded.push(Loaded::new(setup.engine(), &cut.model, named())?);
-    }
+    let input = rounds::batch(setup, batch)?;
+    let mut models = vec![setup.graph.model()];
+    models.extend(cuts.iter().map(|cut| &cut.model));
+    let mut loaded = rounds::load(setup, &models, &input)?;
     let section = |begin: &[_], end: &[_]| -> Result<Loaded> {
         let section = Section::new(setup, &costs.shapes, begin, end)?;
         let values: Vec<(String, Tensor)> = section.feed(setup, &costs.shapes, input.clone())?;
@@ -62,7 +51,8 @@ pub(super) fn measure(
     if !end.is_empty() {
         loaded.push(section(&begin, &end)?);
     }
-    let found = rounds(&mut loaded, setup, watch)?;
+    let how = (Effort::Time(BUDGET), setup.options.seed);
+    let found = rounds::rounds(&mut loaded, how, "measuring", watch)?.models;
     let seconds = |index: usize| found.get(index).map(|model| model.seconds.median);
     let ratios = found.iter().skip(1).take(cuts.len());
     Ok(Times {
@@ -71,29 +61,4 @@ pub(super) fn measure(
         removable: seconds(2 + cuts.len()),
         cuts: ratios.map(|model| model.ratio).collect(),
     })
-}
-
-fn rounds(
-    loaded: &mut [Loaded],
-    setup: &Setup<'_>,
-    watch: &dyn Watch,
-) -> Result<Vec<eval::Latency>> {
-    watch.stage("measuring", Some(STEPS));
-    let schedule = Schedule {
-        effort: Effort::Time(BUDGET),
-        seed: setup.options.seed,
-    };
-    let mut shown = 0;
-    let mut step = |done: f64| {
-        let steps = (done * STEPS as f64) as u64;
-        watch.step(steps.saturating_sub(shown));
-        shown = steps.max(shown);
-        match watch.cancelled() {
-            true => Err(setup::cancelled()),
-            false => Ok(()),
-        }
-    };
-    let mut subjects: Vec<_> = loaded.iter_mut().map(Loaded::subject).collect();
-    let found = eval::latency(&mut subjects, &schedule, &WallClock::start(), &mut step)?;
-    Ok(found.models)
 }
