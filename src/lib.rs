@@ -35,7 +35,7 @@
 //! | row | modules |
 //! |---|---|
 //! | 0 | [`error`], and [`remote`] above it |
-//! | 1 | [`onnx`], [`data`], [`algebra`] |
+//! | 1 | [`onnx`], [`data`], [`algebra`], [`shards`] |
 //! | 2 | [`graph`], [`engine`] |
 //! | 3 | [`grad`], [`prune`] |
 //! | 4 | [`head`] |
@@ -63,6 +63,7 @@ pub mod remote;
 pub mod repair;
 pub mod report;
 pub mod sensitivity;
+pub mod shards;
 pub mod study;
 pub mod transfer;
 

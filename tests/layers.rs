@@ -19,7 +19,7 @@ use std::{
 const LAYERS: &[&[&str]] = &[
     &["error", "disk"],
     &["remote"],
-    &["onnx", "data", "algebra"],
+    &["onnx", "data", "algebra", "shards"],
     &["graph", "engine"],
     &["grad", "prune"],
     &["head"],
