@@ -79,6 +79,35 @@ impl Covariance {
         );
     }
 
+    /// The lower triangle of the scatter, row by row; with [`Covariance::count`] and
+    /// [`Covariance::mean`] it is all there is.
+    pub fn packed(&self) -> Vec<f64> {
+        let rows = self.scatter.rows().into_iter().enumerate();
+        rows.flat_map(|(row, values)| values.into_iter().take(row + 1).copied())
+            .collect()
+    }
+
+    /// What [`Covariance::packed`] gave; nothing where the numbers do not make up a triangle.
+    pub fn from_packed(count: u64, mean: Vec<f64>, packed: &[f64]) -> Option<Self> {
+        let width = mean.len();
+        if packed.len() != width.checked_mul(width + 1)? / 2 {
+            return None;
+        }
+        let mut scatter = Array2::zeros((width, width));
+        let mut rest = packed;
+        for (row, mut values) in scatter.rows_mut().into_iter().enumerate() {
+            let (own, behind) = rest.split_at(row + 1);
+            let pairs = values.iter_mut().zip(own);
+            pairs.for_each(|(value, own)| *value = *own);
+            rest = behind;
+        }
+        Some(Self {
+            count,
+            mean,
+            scatter,
+        })
+    }
+
     /// The covariance `[F, F]`: about the mean, divided by the number of rows.
     pub fn matrix(&self) -> Array2<f64> {
         self.clone().into_matrix()
@@ -339,6 +368,24 @@ mod tests {
         for (alone, whole) in alone.mean().iter().zip(whole.x_mean()) {
             assert!((alone - whole).abs() < 1e-9);
         }
+    }
+
+    #[test]
+    fn a_packed_covariance_merges_as_it_would_have() {
+        let width = 5;
+        let rows = rows(40, width, 3);
+        let (mut one, mut other) = (Covariance::new(width), Covariance::new(width));
+        one.add(&rows[..15 * width]);
+        other.add(&rows[15 * width..]);
+        let again = |found: &Covariance| {
+            let mean = found.mean().to_vec();
+            Covariance::from_packed(found.count(), mean, &found.packed()).unwrap()
+        };
+        let mut packed = again(&one);
+        packed.merge(&again(&other));
+        one.merge(&other);
+        assert_eq!(packed.matrix(), one.matrix());
+        assert_eq!(Covariance::from_packed(1, vec![0.0; 2], &[0.0; 4]), None);
     }
 
     #[test]

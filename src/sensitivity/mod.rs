@@ -14,8 +14,10 @@
 //! sum of its derivatives at all of them; where these see different numbers of positions, they are
 //! joined by the q-norm instead.
 //!
-//! Samples stream through in batches, class rows in blocks, and what is kept are sums in f64: memory
-//! does not grow with the samples, and results depend on batch size and threads only by rounding.
+//! Samples stream through in batches, class rows in blocks, and what is kept are sums in f64: results
+//! depend on batch size and threads only by rounding. Sums of [`crate::shards::BLOCK`] samples each are
+//! joined along one tree, so that many machines find the same, bit for bit; what is held grows with the
+//! logarithm of the number of samples. [`collect`] adds up, [`conclude`] makes scores of it.
 
 mod cells;
 mod criteria;
@@ -29,7 +31,9 @@ mod power_sums;
 mod redundancy;
 mod score;
 mod structure;
+mod sums;
 mod target;
+mod terms;
 #[cfg(test)]
 mod tests;
 mod weights;
@@ -38,4 +42,6 @@ pub use criteria::Criterion;
 pub use gradient::gradient_model;
 pub use norm::Norm;
 pub use options::{Of, Scale, ScoreOptions};
-pub use score::{Request, ScoreReport, Scored, score, score_norms};
+pub use score::{Request, ScoreReport, Scored, collect, conclude, score, score_norms};
+pub use sums::Collected;
+pub use terms::{LayerTerms, Terms};

@@ -57,10 +57,6 @@ impl Moments {
     }
 
     /// Adds what other samples gave (Chan, Golub & LeVeque 1979).
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "sharded scoring merges; tested here")
-    )]
     pub(super) fn merge(&mut self, other: &Self) {
         let (count, others) = (self.samples as f64, other.samples as f64);
         let total = (count + others).max(1.0);
@@ -72,6 +68,41 @@ impl Moments {
             moment.largest = moment.largest.max(other.largest);
         }
         self.samples += other.samples;
+    }
+
+    /// Number of samples.
+    pub(super) fn samples(&self) -> u64 {
+        self.samples
+    }
+
+    /// Means, sums of squared distances from them, smallest and largest values, per cell.
+    pub(super) fn columns(&self) -> [Vec<f64>; 4] {
+        let of = |pick: fn(&Moment) -> f64| self.cells.iter().map(pick).collect();
+        [
+            of(|cell| cell.mean),
+            of(|cell| cell.spread),
+            of(|cell| cell.smallest),
+            of(|cell| cell.largest),
+        ]
+    }
+
+    /// What [`Moments::columns`] gave; nothing where these are not equally long.
+    pub(super) fn from_columns(samples: u64, columns: &[Vec<f64>; 4]) -> Option<Self> {
+        let [means, spreads, smallest, largest] = columns;
+        let count = means.len();
+        let fits = [spreads, smallest, largest]
+            .iter()
+            .all(|column| column.len() == count);
+        let cell = |at| Moment {
+            mean: means[at],
+            spread: spreads[at],
+            smallest: smallest[at],
+            largest: largest[at],
+        };
+        fits.then(|| Self {
+            samples,
+            cells: (0..count).map(cell).collect(),
+        })
     }
 
     /// Variance over the samples (divided by their number), per cell.

@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Criterion, Norm};
 use crate::error::{Error, Result};
@@ -25,7 +25,7 @@ pub struct ScoreOptions {
 }
 
 /// Which class scores are differentiated.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Of {
     /// After Softmax (or Sigmoid, where the model ends in one), whichever the file ends in.
@@ -39,7 +39,7 @@ pub enum Of {
 ///
 /// Each is a factor per neuron that is known when all samples were seen; that of `residual` changes
 /// as neurons go.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Scale {

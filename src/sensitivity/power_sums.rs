@@ -4,6 +4,7 @@
 //! and positions. With q = p the two are one sum, and no cell per class is held.
 
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
 use super::{
     cells::Cells,
@@ -21,8 +22,8 @@ const BLOCK: usize = 1024;
 /// Bytes of cells per class above which a separate norm over the classes is refused.
 const MEMORY: usize = 4 << 30;
 
-/// One layer's sums for one pair of norms.
-#[derive(Clone, Debug, PartialEq)]
+/// One layer's sums for one pair of norms; written down without its columns.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct PowerSums {
     over_samples: Norm,
     over_classes: Norm,
@@ -32,8 +33,10 @@ pub(super) struct PowerSums {
     plane: usize,
     /// 1 where all classes share their cells, else K.
     slots: usize,
+    #[serde(skip)]
     /// `sum of |s|^p`, or `sum of (|s| / largest)^p` beyond [`PLAIN`]; empty for p = inf.
     sums: Vec<f64>,
+    #[serde(skip)]
     /// The largest |s|; empty for small p.
     largest: Vec<f64>,
 }
@@ -181,10 +184,6 @@ impl PowerSums {
     }
 
     /// Adds what other samples gave.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "sharded scoring merges; tested here")
-    )]
     pub(super) fn merge(&mut self, other: &Self) {
         self.samples += other.samples;
         match self.over_samples {
@@ -204,6 +203,31 @@ impl PowerSums {
                 }
             }
         }
+    }
+
+    /// The sums, and the largest.
+    pub(super) fn columns(&self) -> [&[f64]; 2] {
+        [&self.sums, &self.largest]
+    }
+
+    /// The same with its columns, which fit a layer of `neurons`; nothing if they do not.
+    pub(super) fn with_columns(
+        self,
+        neurons: usize,
+        [sums, largest]: [Vec<f64>; 2],
+    ) -> Option<Self> {
+        let count = self.slots.checked_mul(self.plane)?;
+        let needed = |wanted: bool| if wanted { count } else { 0 };
+        let plain = matches!(self.over_samples, Norm::P(p) if p <= PLAIN);
+        let fits = sums.len() == needed(self.over_samples != Norm::Inf)
+            && largest.len() == needed(!plain)
+            && self.slots > 0
+            && self.neurons == neurons;
+        fits.then_some(Self {
+            sums,
+            largest,
+            ..self
+        })
     }
 
     /// One norm per cell and class (or over all classes, where they share): `[slots, P, F]`.

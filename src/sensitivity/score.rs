@@ -1,19 +1,22 @@
 //! Runs a criterion over batches of features.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{
     Criterion, Norm, Of, Scale, ScoreOptions,
     criteria::{self, Measure, Outcome},
-    redundancy::{Worth, members},
+    redundancy::Worth,
+    sums::Collected,
+    terms::{LayerTerms, Terms},
 };
 use crate::{
     engine::Engine,
     error::{Error, Result},
     features::FeatureBatch,
     graph::{Graph, Shapes},
-    head::{Head, Layer},
+    head::Head,
     prune::{LayerScores, Scores},
+    shards::BLOCK,
 };
 
 /// What is scored, where, and how.
@@ -48,29 +51,29 @@ pub struct Scored {
 /// How scores came about, for the terminal, JSON and the model's metadata.
 ///
 /// Choices that the criterion does not look at are left out.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ScoreReport {
     /// The criterion.
     pub criterion: Criterion,
     /// The norm over the samples.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub norm: Option<Norm>,
     /// The norm over the classes.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub over_classes: Option<Norm>,
     /// What was differentiated.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub of: Option<Of>,
     /// What one unit of change was worth.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scale: Option<Scale>,
     /// The seed, where one was used.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
     /// Samples that were looked at; 0 where none are needed.
     pub samples: usize,
     /// Where the derivatives came from, and why from there.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub way: Option<String>,
     /// Sentences for people: shortcuts that were taken, where labels came from.
     pub notes: Vec<String>,
@@ -108,69 +111,107 @@ pub fn score_norms<I>(
 where
     I: IntoIterator<Item = Result<FeatureBatch>>,
 {
+    let collected = collect(request, norms, (0, 0), batches)?;
+    let terms = Terms::new(request, norms, collected.samples());
+    conclude(&terms, collected, request.on_ranked)
+}
+
+/// Adds up what scores are made from, over `batches` that begin with block `block` and, counted over
+/// all blocks, sample `sample`.
+///
+/// A block ends with the batch that makes up [`BLOCK`] samples. What is collected is joined along
+/// one tree over blocks, so that batches may be dealt to many machines, block by block.
+///
+/// # Errors
+/// As [`score`].
+pub fn collect<I>(
+    request: Request<'_>,
+    norms: &[(Norm, Norm)],
+    (block, sample): (usize, u64),
+    batches: I,
+) -> Result<Collected>
+where
+    I: IntoIterator<Item = Result<FeatureBatch>>,
+{
     request.options.check()?;
     let criterion = request.options.criterion;
     let mut measure = criterion.entry().build(request, norms)?;
-    let samples = stream(measure.as_mut(), batches)?;
-    let total = norms.len() * head_units(request.head);
+    let mut collected = Collected::default();
+    if measure.wants_more() {
+        stream(measure.as_mut(), (block, sample), batches, &mut collected)?;
+    } else {
+        collected.add(block, measure.take()?, 0);
+    }
+    collected.notes.extend(measure.notes());
+    collected.way = measure.way();
+    Ok(collected)
+}
+
+/// Scores from what was collected, one result per pair of norms; `on_ranked` is that of [`Request`].
+///
+/// # Errors
+/// [`Error::Argument`] where samples are needed, but there are none, or they tell nothing of
+/// redundancy; [`Error::Invalid`] where rounding leaves no inverse; those of `on_ranked`.
+pub fn conclude(
+    terms: &Terms,
+    collected: Collected,
+    on_ranked: &dyn Fn(usize, usize) -> Result<()>,
+) -> Result<Vec<Scored>> {
+    let norms = &terms.norms;
+    let units = terms.layers.iter().map(|layer| layer.members().len());
+    let total = norms.len() * units.sum::<usize>();
     let mut ranked = None;
-    let Outcome {
-        layers,
-        notes,
-        scale,
-        way,
-    } = measure.finish(&mut |count| {
+    let mut notes = collected.notes.clone();
+    let way = collected
+        .way
+        .as_ref()
+        .map(|way| way.in_words(&terms.layers));
+    let sums = collected.total().ok_or_else(no_samples)?;
+    let conclude = terms.criterion.entry().conclude;
+    let outcome = conclude(terms, sums, &mut |count| {
         let before = match ranked {
             Some(before) => before,
             None => {
-                (request.on_ranked)(0, total)?;
+                on_ranked(0, total)?;
                 0
             }
         };
         ranked = Some(before + count);
-        (request.on_ranked)(before + count, total)
+        on_ranked(before + count, total)
     })?;
+    let Outcome {
+        layers,
+        notes: more,
+        scale,
+    } = outcome;
+    notes.extend(more);
     let scored = norms.iter().zip(layers).map(|(&norms, layers)| {
-        let joined = match criterion.uses_classes() {
+        let joined = match terms.criterion.uses_classes() {
             true => norms.1,
             false => Norm::P(1.0),
         };
-        let layers = request.head.layers.iter().zip(layers);
+        let layers = terms.layers.iter().zip(layers);
         let layers = layers.map(|(layer, worth)| layer_scores(layer, worth, joined));
         Scored {
             scores: Scores {
                 layers: layers.collect(),
             },
-            report: report(
-                request.options,
-                norms,
-                (scale, way.clone()),
-                samples,
-                notes.clone(),
-            ),
+            report: report(terms, norms, (scale, way.clone()), notes.clone()),
         }
     });
     Ok(scored.collect())
 }
 
-/// Units of all layers.
-fn head_units(head: &Head) -> usize {
-    let layers = head.layers.iter();
-    layers
-        .map(|layer| members(layer.units.as_deref(), layer.width()).len())
-        .sum()
-}
-
 /// Scores by neuron become those of units, by a norm over each unit's neurons: that over the
 /// classes, else their sum. A ranking knows units already.
-fn layer_scores(layer: &Layer, worth: Worth, joined: Norm) -> LayerScores {
+fn layer_scores(layer: &LayerTerms, worth: Worth, joined: Norm) -> LayerScores {
     let mut scores = LayerScores {
         ranking: worth.ranking,
-        units: layer.units.as_deref().unwrap_or_default().to_vec(),
+        units: layer.units.clone(),
         ..LayerScores::new(&layer.name, worth.values)
     };
     if scores.ranking.is_empty() && !scores.units.is_empty() {
-        for unit in members(Some(&scores.units), layer.width()) {
+        for unit in layer.members() {
             let values = unit.iter().map(|&neuron| scores.values[neuron]);
             let value = match values.clone().find(|value| value.is_nan()) {
                 Some(bad) => bad,
@@ -183,15 +224,18 @@ fn layer_scores(layer: &Layer, worth: Worth, joined: Norm) -> LayerScores {
     scores
 }
 
-/// Gives the measure what it wants; the number of samples it got.
-fn stream<I>(measure: &mut dyn Measure, batches: I) -> Result<usize>
+/// Gives the measure what it wants, and takes what it made of each block.
+fn stream<I>(
+    measure: &mut dyn Measure,
+    (mut block, mut sample): (usize, u64),
+    batches: I,
+    collected: &mut Collected,
+) -> Result<()>
 where
     I: IntoIterator<Item = Result<FeatureBatch>>,
 {
-    if !measure.wants_more() {
-        return Ok(0);
-    }
     let mut samples = 0;
+    measure.begin(sample);
     for batch in batches {
         let batch = batch?;
         samples += batch.samples;
@@ -199,11 +243,18 @@ where
         if !measure.wants_more() {
             break;
         }
+        if samples >= BLOCK {
+            collected.add(block, measure.take()?, samples as u64);
+            block += 1;
+            sample += samples as u64;
+            samples = 0;
+            measure.begin(sample);
+        }
     }
-    if samples == 0 {
-        return Err(no_samples());
+    if samples > 0 {
+        collected.add(block, measure.take()?, samples as u64);
     }
-    Ok(samples)
+    Ok(())
 }
 
 fn no_samples() -> Error {
@@ -214,10 +265,9 @@ fn no_samples() -> Error {
 }
 
 fn report(
-    options: &ScoreOptions,
+    terms: &Terms,
     (norm, over_classes): (Norm, Norm),
     (scale, way): (Option<Scale>, Option<String>),
-    samples: usize,
     notes: Vec<String>,
 ) -> ScoreReport {
     let criteria::Uses {
@@ -227,15 +277,15 @@ fn report(
         of,
         scale: _,
         seed,
-    } = options.criterion.entry().uses;
+    } = terms.criterion.entry().uses;
     ScoreReport {
-        criterion: options.criterion,
+        criterion: terms.criterion,
         norm: uses_norm.then_some(norm),
         over_classes: classes.then_some(over_classes),
-        of: of.then_some(options.of),
+        of: of.then_some(terms.of),
         scale,
-        seed: seed.then_some(options.seed),
-        samples,
+        seed: seed.then_some(terms.seed),
+        samples: usize::try_from(terms.samples).unwrap_or(usize::MAX),
         way,
         notes,
     }

@@ -4,7 +4,14 @@ use super::{Entry, Measure, Outcome, SAMPLES_ONLY, for_each_norm};
 use crate::{
     error::Result,
     features::FeatureBatch,
-    sensitivity::{Norm, Request, cells::first, forward::SinkValues, redundancy::OnRanked},
+    sensitivity::{
+        Norm, Request,
+        cells::first,
+        forward::SinkValues,
+        redundancy::OnRanked,
+        sums::{Layers, Sum, Taken},
+        terms::Terms,
+    },
 };
 
 pub(super) const ENTRY: Entry = Entry {
@@ -12,22 +19,19 @@ pub(super) const ENTRY: Entry = Entry {
     about: "mean absolute value",
     uses: SAMPLES_ONLY,
     build,
+    conclude,
 };
 
 struct Activation {
     values: SinkValues,
-    norms: usize,
-    samples: usize,
     /// Per layer: sum of |x| per neuron, and positions per neuron.
     layers: Vec<(Vec<f64>, Vec<usize>)>,
 }
 
-fn build(request: Request<'_>, norms: &[(Norm, Norm)]) -> Result<Box<dyn Measure>> {
+fn build(request: Request<'_>, _: &[(Norm, Norm)]) -> Result<Box<dyn Measure>> {
     let widths = request.head.layers.iter().map(|layer| layer.width());
     Ok(Box::new(Activation {
         values: SinkValues::new(request)?,
-        norms: norms.len(),
-        samples: 0,
         layers: widths
             .map(|width| (vec![0.0; width], vec![1; width]))
             .collect(),
@@ -47,16 +51,27 @@ impl Measure for Activation {
             }
             *present = cells.present;
         }
-        self.samples += batch.samples;
         Ok(())
     }
 
-    fn finish(self: Box<Self>, _: &mut OnRanked<'_>) -> Result<Outcome> {
-        let samples = self.samples;
-        let mean = |(sum, places): (f64, usize)| sum / (samples * places).max(1) as f64;
-        let layers = self.layers.into_iter();
-        let layers =
-            layers.map(|(sums, present)| sums.into_iter().zip(present).map(mean).collect());
-        Ok(for_each_norm(self.norms, layers.collect()))
+    fn take(&mut self) -> Result<Layers> {
+        let layers = self.layers.iter_mut().map(|(sums, present)| {
+            let empty = vec![0.0; sums.len()];
+            vec![
+                Sum::Totals(std::mem::replace(sums, empty)),
+                Sum::places(present),
+            ]
+        });
+        Ok(layers.collect())
     }
+}
+
+fn conclude(terms: &Terms, layers: Layers, _: &mut OnRanked<'_>) -> Result<Outcome> {
+    let layers = layers.into_iter().map(|layer| {
+        let mut layer = Taken::from(layer);
+        let pairs = layer.totals().into_iter().zip(layer.fixed());
+        let mean = |(sum, places): (f64, f64)| sum / (terms.samples as f64 * places).max(1.0);
+        pairs.map(mean).collect()
+    });
+    Ok(for_each_norm(terms, layers.collect()))
 }

@@ -5,7 +5,14 @@ use super::{Entry, Measure, Outcome, SAMPLES_ONLY, for_each_norm};
 use crate::{
     error::Result,
     features::FeatureBatch,
-    sensitivity::{Norm, Request, cells::first, forward::SinkValues, redundancy::OnRanked},
+    sensitivity::{
+        Norm, Request,
+        cells::first,
+        forward::SinkValues,
+        redundancy::OnRanked,
+        sums::{Layers, Sum, Taken},
+        terms::Terms,
+    },
 };
 
 pub(super) const ENTRY: Entry = Entry {
@@ -13,22 +20,19 @@ pub(super) const ENTRY: Entry = Entry {
     about: "share of samples where the neuron is not zero",
     uses: SAMPLES_ONLY,
     build,
+    conclude,
 };
 
 struct Apoz {
     values: SinkValues,
-    norms: usize,
-    samples: usize,
     /// Per layer: how often each neuron was not zero, and positions per neuron.
     layers: Vec<(Vec<u64>, Vec<usize>)>,
 }
 
-fn build(request: Request<'_>, norms: &[(Norm, Norm)]) -> Result<Box<dyn Measure>> {
+fn build(request: Request<'_>, _: &[(Norm, Norm)]) -> Result<Box<dyn Measure>> {
     let widths = request.head.layers.iter().map(|layer| layer.width());
     Ok(Box::new(Apoz {
         values: SinkValues::new(request)?,
-        norms: norms.len(),
-        samples: 0,
         layers: widths
             .map(|width| (vec![0; width], vec![1; width]))
             .collect(),
@@ -48,16 +52,28 @@ impl Measure for Apoz {
             }
             *present = cells.present;
         }
-        self.samples += batch.samples;
         Ok(())
     }
 
-    fn finish(self: Box<Self>, _: &mut OnRanked<'_>) -> Result<Outcome> {
-        let samples = self.samples;
-        let share = |(count, places): (u64, usize)| count as f64 / (samples * places).max(1) as f64;
-        let layers = self.layers.into_iter();
-        let layers =
-            layers.map(|(active, present)| active.into_iter().zip(present).map(share).collect());
-        Ok(for_each_norm(self.norms, layers.collect()))
+    fn take(&mut self) -> Result<Layers> {
+        let layers = self.layers.iter_mut().map(|(active, present)| {
+            let empty = vec![0; active.len()];
+            vec![
+                Sum::Counts(std::mem::replace(active, empty)),
+                Sum::places(present),
+            ]
+        });
+        Ok(layers.collect())
     }
+}
+
+fn conclude(terms: &Terms, layers: Layers, _: &mut OnRanked<'_>) -> Result<Outcome> {
+    let layers = layers.into_iter().map(|layer| {
+        let mut layer = Taken::from(layer);
+        let pairs = layer.counts().into_iter().zip(layer.fixed());
+        let share =
+            |(count, places): (u64, f64)| count as f64 / (terms.samples as f64 * places).max(1.0);
+        pairs.map(share).collect()
+    });
+    Ok(for_each_norm(terms, layers.collect()))
 }

@@ -1,7 +1,5 @@
 //! Local sensitivity: norms of the derivative of the class scores (see the module's head).
 
-use std::fmt;
-
 use super::{Entry, Measure, Outcome, Uses};
 use crate::{
     error::{Error, Result},
@@ -13,8 +11,10 @@ use crate::{
         linear,
         moments::Moments,
         power_sums::PowerSums,
-        redundancy::{Carried, Observations, OnRanked, Redundancy, Residual, Worth, members},
+        redundancy::{Carried, Observations, OnRanked, Redundancy, Residual, Worth},
         structure::Structure,
+        sums::{self, Layers, Sum, Taken},
+        terms::Terms,
     },
 };
 
@@ -30,19 +30,17 @@ pub(super) const ENTRY: Entry = Entry {
         seed: false,
     },
     build,
+    conclude,
 };
 
 struct Lsa {
     way: Way,
     norms: Vec<(Norm, Norm)>,
     scale: Scale,
-    /// Whether the scale was left to the tool.
-    auto: bool,
     layers: Vec<Layer>,
     /// Whether one sample says all.
     constant: bool,
     done: bool,
-    notes: Vec<String>,
 }
 
 /// Where the derivatives come from.
@@ -55,8 +53,7 @@ enum Way {
 
 /// What is held of one layer.
 struct Layer {
-    name: String,
-    units: Vec<Vec<usize>>,
+    width: usize,
     /// One per pair of norms, from the first batch on.
     sums: Vec<PowerSums>,
     moments: Option<Moments>,
@@ -74,14 +71,12 @@ fn build(request: Request<'_>, norms: &[(Norm, Norm)]) -> Result<Box<dyn Measure
         way: Way::new(request, norms, scale != Scale::None)?,
         norms: norms.to_vec(),
         scale,
-        auto: options.scale == Scale::Auto,
         layers: request
             .head
             .layers
             .iter()
             .map(|layer| Layer {
-                name: layer.name.clone(),
-                units: members(layer.units.as_deref(), layer.width()),
+                width: layer.width(),
                 sums: Vec::new(),
                 moments: None,
                 rows: (scale == Scale::Residual).then(|| Observations::new(layer.width())),
@@ -89,17 +84,9 @@ fn build(request: Request<'_>, norms: &[(Norm, Norm)]) -> Result<Box<dyn Measure
             .collect(),
         constant,
         done: false,
-        notes: Vec::new(),
     };
-    if constant {
-        lsa.notes.push(
-            "the logits are linear in these neurons: the derivatives are the same for every \
-             sample, so no data was needed"
-                .to_owned(),
-        );
-        if let Some(zeros) = linear::zeros(request.shapes, request.head) {
-            lsa.add(&zeros)?;
-        }
+    if constant && let Some(zeros) = linear::zeros(request.shapes, request.head) {
+        lsa.add(&zeros)?;
     }
     Ok(Box::new(lsa))
 }
@@ -124,7 +111,8 @@ impl Measure for Lsa {
         for (layer, sinks) in self.layers.iter_mut().zip(values.into_iter().flatten()) {
             let Some(cells) = first(sinks) else { continue };
             if let Some(rows) = &mut layer.rows {
-                rows.add(&cells.values[..batch.samples * cells.plane()]);
+                let values = &cells.values[..batch.samples * cells.plane()];
+                rows.add(values, cells.positions);
                 continue;
             }
             let moments = layer
@@ -142,44 +130,44 @@ impl Measure for Lsa {
         !self.done
     }
 
-    fn finish(mut self: Box<Self>, on_ranked: &mut OnRanked<'_>) -> Result<Outcome> {
+    fn begin(&mut self, sample: u64) {
+        let rows = self
+            .layers
+            .iter_mut()
+            .filter_map(|layer| layer.rows.as_mut());
+        rows.for_each(|rows| rows.begin(sample));
+    }
+
+    fn take(&mut self) -> Result<Layers> {
         self.flush()?;
-        let mut notes = std::mem::take(&mut self.notes);
-        if self.scale == Scale::Residual {
-            match self.by_residual(&mut notes, on_ranked)? {
-                Ok(layers) => {
-                    let scale = Some(self.scale);
-                    return Ok(Outcome {
-                        layers,
-                        notes,
-                        scale,
-                        way: Some(self.way.to_string()),
-                    });
-                }
-                Err(why) if self.auto => {
-                    notes.push(format!("{why}; the scores are those of --scale none"));
-                    self.scale = Scale::None;
-                }
-                Err(what) => {
-                    return Err(Error::Argument {
-                        name: "--scale",
-                        what,
-                    });
-                }
-            }
-        }
-        let pairs = 0..self.norms.len();
-        let layers = |pair| {
-            self.layers
-                .iter()
-                .map(|layer| self.score(layer, pair))
-                .collect()
-        };
-        Ok(Outcome {
-            notes,
-            scale: Some(self.scale),
-            way: Some(self.way.to_string()),
-            ..Outcome::from(pairs.map(layers).collect::<Vec<_>>())
+        let layers = self.layers.iter_mut().map(|layer| {
+            let rows = layer.rows.as_mut().map(|rows| {
+                let empty = Observations::new(layer.width);
+                Sum::Observations(std::mem::replace(rows, empty))
+            });
+            let sums = layer.sums.drain(..).map(Sum::Powers);
+            let spread = layer.moments.take().map(Sum::Moments).or(rows);
+            sums.chain(spread).collect()
+        });
+        Ok(layers.collect())
+    }
+
+    fn notes(&self) -> Vec<String> {
+        let constant = self.constant.then(|| {
+            "the logits are linear in these neurons: the derivatives are the same for every \
+             sample, so no data was needed"
+                .to_owned()
+        });
+        constant.into_iter().collect()
+    }
+
+    fn way(&self) -> Option<sums::Way> {
+        Some(match &self.way {
+            Way::Gradient(_, why) => sums::Way {
+                text: format!("from the head's gradient in the engine: {why}"),
+                ..sums::Way::default()
+            },
+            Way::Structure(structure) => structure.how(),
         })
     }
 }
@@ -199,15 +187,6 @@ impl Way {
                 let gradient = HeadGradient::new(request, kind, with_values)?;
                 Ok(Self::Gradient(Box::new(gradient), why))
             }
-        }
-    }
-}
-
-impl fmt::Display for Way {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Gradient(_, why) => write!(f, "from the head's gradient in the engine: {why}"),
-            Self::Structure(structure) => f.write_str(&structure.how()),
         }
     }
 }
@@ -254,48 +233,105 @@ impl Lsa {
         }
         Ok(())
     }
+}
 
-    fn score(&self, layer: &Layer, pair: usize) -> Vec<f64> {
-        let moments = layer.moments.as_ref();
-        let factors = moments.and_then(|moments| match self.scale {
+/// What was added up of one layer.
+struct Found {
+    sums: Vec<PowerSums>,
+    moments: Option<Moments>,
+    rows: Option<Observations>,
+}
+
+fn conclude(terms: &Terms, layers: Layers, on_ranked: &mut OnRanked<'_>) -> Result<Outcome> {
+    let layers = layers.into_iter().map(|layer| {
+        let mut layer = Taken::from(layer);
+        Found {
+            sums: std::iter::from_fn(|| layer.powers()).collect(),
+            moments: layer.moments(),
+            rows: layer.observations(),
+        }
+    });
+    let mut layers: Vec<Found> = layers.collect();
+    let mut scale = terms.scale.resolved(terms.real_samples);
+    let mut notes = Vec::new();
+    if scale == Scale::Residual {
+        match by_residual(terms, &mut layers, &mut notes, on_ranked)? {
+            Ok(layers) => {
+                let scale = Some(scale);
+                return Ok(Outcome {
+                    layers,
+                    notes,
+                    scale,
+                });
+            }
+            Err(why) if terms.scale == Scale::Auto => {
+                notes.push(format!("{why}; the scores are those of --scale none"));
+                scale = Scale::None;
+            }
+            Err(what) => {
+                return Err(Error::Argument {
+                    name: "--scale",
+                    what,
+                });
+            }
+        }
+    }
+    let pairs = 0..terms.norms.len();
+    let scores = |pair| {
+        layers
+            .iter()
+            .map(|layer| layer.score(pair, scale))
+            .collect()
+    };
+    Ok(Outcome {
+        notes,
+        scale: Some(scale),
+        ..Outcome::from(pairs.map(scores).collect::<Vec<_>>())
+    })
+}
+
+impl Found {
+    fn score(&self, pair: usize, scale: Scale) -> Vec<f64> {
+        let moments = self.moments.as_ref();
+        let factors = moments.and_then(|moments| match scale {
             Scale::Std => Some(moments.deviations()),
             Scale::Range => Some(moments.ranges()),
             Scale::Auto | Scale::None | Scale::Residual => None,
         });
-        let sums = layer.sums.get(pair);
+        let sums = self.sums.get(pair);
         sums.map_or_else(Vec::new, |sums| sums.scores(factors.as_deref()))
     }
+}
 
-    /// The greedy choice by `Phi_i · r_i`; of a unit, the q-norm of that over its neurons. `Err`
-    /// with the reason where the values tell nothing of redundancy.
-    fn by_residual(
-        &mut self,
-        notes: &mut Vec<String>,
-        on_ranked: &mut OnRanked<'_>,
-    ) -> Result<Result<Vec<Vec<Worth>>, String>> {
-        let mut found: Vec<Vec<Worth>> = vec![Vec::new(); self.norms.len()];
-        for index in 0..self.layers.len() {
-            let layer = &mut self.layers[index];
-            let (name, units) = (layer.name.clone(), layer.units.clone());
-            let prepared = match layer.rows.take() {
-                Some(rows) => Redundancy::new(&name, rows, units, None)?,
-                None => None,
+/// The greedy choice by `Phi_i · r_i`; of a unit, the q-norm of that over its neurons. `Err` with
+/// the reason where the values tell nothing of redundancy.
+fn by_residual(
+    terms: &Terms,
+    layers: &mut [Found],
+    notes: &mut Vec<String>,
+    on_ranked: &mut OnRanked<'_>,
+) -> Result<Result<Vec<Vec<Worth>>, String>> {
+    let mut found: Vec<Vec<Worth>> = vec![Vec::new(); terms.norms.len()];
+    for (layer, facts) in layers.iter_mut().zip(&terms.layers) {
+        let prepared = match layer.rows.take() {
+            Some(rows) => Redundancy::new(&facts.name, rows, facts.members(), None)?,
+            None => None,
+        };
+        let Some(prepared) = prepared else {
+            return Ok(Err(format!(
+                "residual needs samples that differ, and no neuron of layer {:?} varies over these",
+                facts.name
+            )));
+        };
+        notes.extend(prepared.note.clone());
+        for (pair, &(_, over_classes)) in terms.norms.iter().enumerate() {
+            let phi = layer.score(pair, Scale::Residual);
+            let cost = |neurons: &[usize], residual: &Residual, _: Carried<'_>| {
+                let neurons = neurons.iter().enumerate();
+                over_classes.of(neurons.map(|(k, &neuron)| phi[neuron] * residual.deviation(k)))
             };
-            let Some(prepared) = prepared else {
-                return Ok(Err(format!(
-                    "residual needs samples that differ, and no neuron of layer {name:?} varies over these"
-                )));
-            };
-            notes.extend(prepared.note.clone());
-            for (pair, &(_, over_classes)) in self.norms.iter().enumerate() {
-                let phi = self.score(&self.layers[index], pair);
-                let cost = |neurons: &[usize], residual: &Residual, _: Carried<'_>| {
-                    let terms = neurons.iter().enumerate();
-                    over_classes.of(terms.map(|(k, &neuron)| phi[neuron] * residual.deviation(k)))
-                };
-                found[pair].push(prepared.rank(&cost, on_ranked)?);
-            }
+            found[pair].push(prepared.rank(&cost, on_ranked)?);
         }
-        Ok(Ok(found))
     }
+    Ok(Ok(found))
 }

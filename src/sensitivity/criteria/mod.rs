@@ -15,11 +15,13 @@ mod wifv;
 
 use std::{fmt, str::FromStr};
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{
     Norm, Request, Scale,
     redundancy::{OnRanked, Worth},
+    sums::{Layers, Way},
+    terms::Terms,
 };
 use crate::{
     error::{Error, Result},
@@ -49,9 +51,14 @@ pub(super) struct Entry {
     pub(super) uses: Uses,
     /// Prepares it.
     pub(super) build: Build,
+    /// Turns what was added up into scores, without the model.
+    pub(super) conclude: Conclude,
 }
 
 type Build = fn(Request<'_>, &[(Norm, Norm)]) -> Result<Box<dyn Measure>>;
+
+/// The last argument hears how a ranking gets on.
+type Conclude = fn(&Terms, Layers, &mut OnRanked<'_>) -> Result<Outcome>;
 
 /// What a criterion looks at besides the model.
 #[derive(Clone, Copy, Debug)]
@@ -84,8 +91,21 @@ pub(super) trait Measure {
         true
     }
 
-    /// What each neuron is worth; `on_ranked` hears how a ranking gets on.
-    fn finish(self: Box<Self>, on_ranked: &mut OnRanked<'_>) -> Result<Outcome>;
+    /// Hears that the next batch begins with this sample, after [`Measure::take`] or before all.
+    fn begin(&mut self, _sample: u64) {}
+
+    /// What was added since the last call, layer by layer.
+    fn take(&mut self) -> Result<Layers>;
+
+    /// Where derivatives came from so far, where there are any.
+    fn way(&self) -> Option<Way> {
+        None
+    }
+
+    /// What to tell people about how it was added up.
+    fn notes(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// What a criterion found.
@@ -97,8 +117,6 @@ pub(super) struct Outcome {
     pub(super) notes: Vec<String>,
     /// The scale that was used, where the criterion looks at it.
     pub(super) scale: Option<Scale>,
-    /// Where the derivatives came from, where there are any.
-    pub(super) way: Option<String>,
 }
 
 /// For each pair of norms, for each layer, one score per neuron.
@@ -231,7 +249,14 @@ impl Serialize for Criterion {
     }
 }
 
+impl<'de> Deserialize<'de> for Criterion {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        name.parse().map_err(serde::de::Error::custom)
+    }
+}
+
 /// Scores that do not depend on the norms, once for each pair.
-fn for_each_norm(norms: usize, layers: Vec<Vec<f64>>) -> Outcome {
-    Outcome::from(vec![layers; norms])
+fn for_each_norm(terms: &Terms, layers: Vec<Vec<f64>>) -> Outcome {
+    Outcome::from(vec![layers; terms.norms.len()])
 }

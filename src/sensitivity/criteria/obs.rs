@@ -18,7 +18,9 @@ use crate::{
         Norm, Request,
         cells::{LayerView, first},
         forward::SinkValues,
-        redundancy::{Carried, Observations, OnRanked, Redundancy, Residual, WIDEST, members},
+        redundancy::{Carried, Observations, OnRanked, Redundancy, Residual, WIDEST},
+        sums::{Layers, Sum, Taken},
+        terms::Terms,
         weights::{columns, outgoing},
     },
 };
@@ -31,23 +33,22 @@ pub(super) const ENTRY: Entry = Entry {
         ..SAMPLES_ONLY
     },
     build,
+    conclude,
 };
 
 struct Obs {
     values: SinkValues,
-    norms: usize,
     layers: Vec<Layer>,
 }
 
 struct Layer {
-    name: String,
-    units: Vec<Vec<usize>>,
-    /// `[F, M]`.
-    weights: Array2<f64>,
+    width: usize,
+    /// `[F, M]`, until they are taken.
+    weights: Vec<f64>,
     rows: Observations,
 }
 
-fn build(request: Request<'_>, norms: &[(Norm, Norm)]) -> Result<Box<dyn Measure>> {
+fn build(request: Request<'_>, _: &[(Norm, Norm)]) -> Result<Box<dyn Measure>> {
     let values = SinkValues::new(request)?;
     let layers = request.head.layers.iter().zip(&values.layers);
     let layers = layers.map(|(layer, view)| {
@@ -62,16 +63,14 @@ fn build(request: Request<'_>, norms: &[(Norm, Norm)]) -> Result<Box<dyn Measure
             });
         }
         Ok(Layer {
-            name: layer.name.clone(),
-            units: members(layer.units.as_deref(), width),
-            weights: weights(request, view, width)?,
+            width,
+            weights: weights(request, view, width)?.into_raw_vec_and_offset().0,
             rows: Observations::whole(width),
         })
     });
     Ok(Box::new(Obs {
         layers: layers.collect::<Result<_>>()?,
         values,
-        norms: norms.len(),
     }))
 }
 
@@ -116,38 +115,48 @@ impl Measure for Obs {
         let values = self.values.run(batch)?;
         for (layer, sinks) in self.layers.iter_mut().zip(values) {
             let Some(cells) = first(sinks) else { continue };
-            layer
-                .rows
-                .add(&cells.values[..batch.samples * cells.plane()]);
+            let values = &cells.values[..batch.samples * cells.plane()];
+            layer.rows.add(values, cells.positions);
         }
         Ok(())
     }
 
-    fn finish(self: Box<Self>, on_ranked: &mut OnRanked<'_>) -> Result<Outcome> {
-        let mut found = Vec::new();
-        for layer in self.layers {
-            let Layer {
-                name,
-                units,
-                weights,
-                rows,
-            } = layer;
-            let prepared = Redundancy::new(&name, rows, units, Some(weights))?;
-            let Some(prepared) = prepared else {
-                return Err(Error::Argument {
-                    name: "--criterion",
-                    what: format!(
-                        "obs needs samples that differ, and no neuron of layer {name:?} varies over these"
-                    ),
-                });
-            };
-            found.push(prepared.rank(&cost, on_ranked)?);
-        }
-        Ok(Outcome {
-            layers: vec![found; self.norms],
-            ..Outcome::default()
-        })
+    fn take(&mut self) -> Result<Layers> {
+        let layers = self.layers.iter_mut().map(|layer| {
+            let empty = Observations::whole(layer.width);
+            vec![
+                Sum::Observations(std::mem::replace(&mut layer.rows, empty)),
+                Sum::fixed_once(&mut layer.weights),
+            ]
+        });
+        Ok(layers.collect())
     }
+}
+
+fn conclude(terms: &Terms, layers: Layers, on_ranked: &mut OnRanked<'_>) -> Result<Outcome> {
+    let mut found = Vec::new();
+    for (layer, facts) in layers.into_iter().zip(&terms.layers) {
+        let mut layer = Taken::from(layer);
+        let (rows, weights) = (layer.observations(), layer.fixed());
+        let columns = weights.len() / facts.width.max(1);
+        let weights = Array2::from_shape_vec((facts.width, columns), weights).ok();
+        let prepared = match rows {
+            Some(rows) => Redundancy::new(&facts.name, rows, facts.members(), weights)?,
+            None => None,
+        };
+        let prepared = prepared.ok_or_else(|| Error::Argument {
+            name: "--criterion",
+            what: format!(
+                "obs needs samples that differ, and no neuron of layer {:?} varies over these",
+                facts.name
+            ),
+        })?;
+        found.push(prepared.rank(&cost, on_ranked)?);
+    }
+    Ok(Outcome {
+        layers: vec![found; terms.norms.len()],
+        ..Outcome::default()
+    })
 }
 
 /// tr(W^T C W).

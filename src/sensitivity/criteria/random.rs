@@ -7,7 +7,7 @@ use super::{Entry, Measure, Outcome, SAMPLES_ONLY, Uses, for_each_norm};
 use crate::{
     error::Result,
     features::FeatureBatch,
-    sensitivity::{Norm, Request, redundancy::OnRanked},
+    sensitivity::{Norm, Request, redundancy::OnRanked, sums::Layers, terms::Terms},
 };
 
 pub(super) const ENTRY: Entry = Entry {
@@ -19,16 +19,13 @@ pub(super) const ENTRY: Entry = Entry {
         ..SAMPLES_ONLY
     },
     build,
+    conclude,
 };
 
-struct Random(Outcome);
+struct Random;
 
-fn build(request: Request<'_>, norms: &[(Norm, Norm)]) -> Result<Box<dyn Measure>> {
-    let mut random = ChaCha8Rng::seed_from_u64(request.options.seed);
-    let layers = request.head.layers.iter();
-    let layers = layers.map(|layer| (0..layer.width()).map(|_| random.random()).collect());
-    let layers = layers.collect();
-    Ok(Box::new(Random(for_each_norm(norms.len(), layers))))
+fn build(_: Request<'_>, _: &[(Norm, Norm)]) -> Result<Box<dyn Measure>> {
+    Ok(Box::new(Random))
 }
 
 impl Measure for Random {
@@ -40,7 +37,14 @@ impl Measure for Random {
         false
     }
 
-    fn finish(self: Box<Self>, _: &mut OnRanked<'_>) -> Result<Outcome> {
-        Ok(self.0)
+    fn take(&mut self) -> Result<Layers> {
+        Ok(Layers::new())
     }
+}
+
+fn conclude(terms: &Terms, _: Layers, _: &mut OnRanked<'_>) -> Result<Outcome> {
+    let mut random = ChaCha8Rng::seed_from_u64(terms.seed);
+    let layers = terms.layers.iter();
+    let layers = layers.map(|layer| (0..layer.width).map(|_| random.random()).collect());
+    Ok(for_each_norm(terms, layers.collect()))
 }

@@ -11,8 +11,14 @@ use crate::{
     features::FeatureBatch,
     onnx::Tensor,
     sensitivity::{
-        Norm, Request, cells::Cells, forward::Forward, gradient::HeadGradient,
-        redundancy::OnRanked, target::Kind,
+        Norm, Request,
+        cells::Cells,
+        forward::Forward,
+        gradient::HeadGradient,
+        redundancy::OnRanked,
+        sums::{Layers, Sum, Taken},
+        target::Kind,
+        terms::Terms,
     },
 };
 
@@ -21,25 +27,22 @@ pub(super) const ENTRY: Entry = Entry {
     about: "squared first-order change of the loss",
     uses: SAMPLES_ONLY,
     build,
+    conclude,
 };
 
 struct Taylor {
     gradient: HeadGradient,
     logits: Forward,
-    norms: usize,
-    samples: usize,
     /// Samples whose class was the model's own decision.
-    decided: usize,
+    decided: u64,
     layers: Vec<Vec<f64>>,
 }
 
-fn build(request: Request<'_>, norms: &[(Norm, Norm)]) -> Result<Box<dyn Measure>> {
+fn build(request: Request<'_>, _: &[(Norm, Norm)]) -> Result<Box<dyn Measure>> {
     let widths = request.head.layers.iter().map(|layer| layer.width());
     Ok(Box::new(Taylor {
         gradient: HeadGradient::new(request, Kind::LogProbabilities, true)?,
         logits: Forward::new(request, &[request.head.scores.logits])?,
-        norms: norms.len(),
-        samples: 0,
         decided: 0,
         layers: widths.map(|width| vec![0.0; width]).collect(),
     }))
@@ -64,23 +67,39 @@ impl Measure for Taylor {
                 pairs.for_each(|(sum, change)| *sum += change * change);
             }
         }
-        self.samples += batch.samples;
         Ok(())
     }
 
-    fn finish(self: Box<Self>, _: &mut OnRanked<'_>) -> Result<Outcome> {
-        let samples = self.samples.max(1) as f64;
-        let layers = self.layers.into_iter();
-        let layers = layers.map(|sums| sums.into_iter().map(|sum| sum / samples).collect());
-        let mut outcome = for_each_norm(self.norms, layers.collect());
-        if self.decided > 0 {
-            outcome.notes.push(format!(
-                "{} of {} samples have no label; the model's own decision was used",
-                self.decided, self.samples
-            ));
-        }
-        Ok(outcome)
+    fn take(&mut self) -> Result<Layers> {
+        let decided = std::mem::take(&mut self.decided);
+        let layers = self.layers.iter_mut().map(|sums| {
+            let empty = vec![0.0; sums.len()];
+            vec![
+                Sum::Totals(std::mem::replace(sums, empty)),
+                Sum::Counts(vec![decided]),
+            ]
+        });
+        Ok(layers.collect())
     }
+}
+
+fn conclude(terms: &Terms, layers: Layers, _: &mut OnRanked<'_>) -> Result<Outcome> {
+    let samples = terms.samples.max(1) as f64;
+    let mut decided = 0;
+    let layers = layers.into_iter().map(|layer| {
+        let mut layer = Taken::from(layer);
+        decided = layer.counts().first().copied().unwrap_or(0);
+        let sums = layer.totals().into_iter();
+        sums.map(|sum| sum / samples).collect()
+    });
+    let mut outcome = for_each_norm(terms, layers.collect());
+    if decided > 0 {
+        outcome.notes.push(format!(
+            "{decided} of {} samples have no label; the model's own decision was used",
+            terms.samples
+        ));
+    }
+    Ok(outcome)
 }
 
 impl Taylor {
@@ -90,7 +109,7 @@ impl Taylor {
         let labels = match &batch.labels {
             Some(labels) => labels.clone(),
             None => {
-                self.decided += batch.samples;
+                self.decided += batch.samples as u64;
                 self.decisions(batch)?
             }
         };

@@ -5,7 +5,13 @@ use crate::{
     error::Result,
     features::FeatureBatch,
     sensitivity::{
-        Norm, Request, cells::first, forward::SinkValues, moments::Moments, redundancy::OnRanked,
+        Norm, Request,
+        cells::first,
+        forward::SinkValues,
+        moments::Moments,
+        redundancy::OnRanked,
+        sums::{Layers, Sum, Taken},
+        terms::Terms,
     },
 };
 
@@ -14,19 +20,18 @@ pub(super) const ENTRY: Entry = Entry {
     about: "variance over the samples",
     uses: SAMPLES_ONLY,
     build,
+    conclude,
 };
 
 struct Variance {
     values: SinkValues,
-    norms: usize,
     /// Per layer: the moments of its cells, and positions per neuron.
     layers: Vec<Option<(Moments, Vec<usize>)>>,
 }
 
-fn build(request: Request<'_>, norms: &[(Norm, Norm)]) -> Result<Box<dyn Measure>> {
+fn build(request: Request<'_>, _: &[(Norm, Norm)]) -> Result<Box<dyn Measure>> {
     Ok(Box::new(Variance {
         values: SinkValues::new(request)?,
-        norms: norms.len(),
         layers: request.head.layers.iter().map(|_| None).collect(),
     }))
 }
@@ -42,24 +47,28 @@ impl Measure for Variance {
         Ok(())
     }
 
-    fn finish(self: Box<Self>, _: &mut OnRanked<'_>) -> Result<Outcome> {
-        let layers = self.layers.into_iter().map(|layer| {
-            let Some((moments, present)) = layer else {
-                return Vec::new();
-            };
-            let mut means = vec![0.0; present.len()];
-            for values in moments.variances().chunks(present.len()) {
-                means
-                    .iter_mut()
-                    .zip(values)
-                    .for_each(|(mean, value)| *mean += value);
-            }
-            let pairs = means.into_iter().zip(present);
-            pairs
-                .map(|(sum, places)| sum / places.max(1) as f64)
-                .collect()
+    fn take(&mut self) -> Result<Layers> {
+        let layers = self.layers.iter_mut().map(|layer| match layer.take() {
+            Some((moments, present)) => vec![Sum::Moments(moments), Sum::places(&present)],
+            None => Vec::new(),
         });
-        let layers = layers.collect();
-        Ok(for_each_norm(self.norms, layers))
+        Ok(layers.collect())
     }
+}
+
+fn conclude(terms: &Terms, layers: Layers, _: &mut OnRanked<'_>) -> Result<Outcome> {
+    let layers = layers.into_iter().map(|layer| {
+        let mut layer = Taken::from(layer);
+        let (Some(moments), present) = (layer.moments(), layer.fixed()) else {
+            return Vec::new();
+        };
+        let mut means = vec![0.0; present.len()];
+        for values in moments.variances().chunks(present.len().max(1)) {
+            let pairs = means.iter_mut().zip(values);
+            pairs.for_each(|(mean, value)| *mean += value);
+        }
+        let pairs = means.into_iter().zip(present);
+        pairs.map(|(sum, places)| sum / places.max(1.0)).collect()
+    });
+    Ok(for_each_norm(terms, layers.collect()))
 }

@@ -9,6 +9,8 @@ use crate::{
         cells::{LayerView, views},
         norm::{power, root},
         redundancy::OnRanked,
+        sums::{Layers, Sum, Taken},
+        terms::Terms,
         weights::outgoing,
     },
 };
@@ -22,21 +24,21 @@ pub(super) const ENTRY: Entry = Entry {
         ..SAMPLES_ONLY
     },
     build,
+    conclude,
 };
 
-/// The scores, known from the start.
-struct Weight(Vec<Vec<Vec<f64>>>);
+/// The scores, known from the start: by layer and pair of norms.
+struct Weight(Layers);
 
 fn build(request: Request<'_>, norms: &[(Norm, Norm)]) -> Result<Box<dyn Measure>> {
-    let views: Vec<LayerView> = views(request.graph, request.head);
-    let one = |norm: Norm| -> Result<Vec<Vec<f64>>> {
-        let layers = views.iter();
-        layers
-            .map(|layer| layer_norms(request, layer, norm))
+    let views = views(request.graph, request.head);
+    let layers = views.iter().map(|layer| {
+        let pairs = norms.iter();
+        pairs
+            .map(|&(_, q)| layer_norms(request, layer, q).map(Sum::Fixed))
             .collect()
-    };
-    let scores = norms.iter().map(|&(_, q)| one(q));
-    Ok(Box::new(Weight(scores.collect::<Result<_>>()?)))
+    });
+    Ok(Box::new(Weight(layers.collect::<Result<_>>()?)))
 }
 
 /// The norm of each neuron's weights at all sinks: the largest first, then the sum of powers of
@@ -80,7 +82,14 @@ impl Measure for Weight {
         false
     }
 
-    fn finish(self: Box<Self>, _: &mut OnRanked<'_>) -> Result<Outcome> {
-        Ok(Outcome::from(self.0))
+    fn take(&mut self) -> Result<Layers> {
+        Ok(std::mem::take(&mut self.0))
     }
+}
+
+fn conclude(terms: &Terms, layers: Layers, _: &mut OnRanked<'_>) -> Result<Outcome> {
+    let mut layers: Vec<Taken> = layers.into_iter().map(Taken::from).collect();
+    let scores = |_| layers.iter_mut().map(Taken::fixed).collect();
+    let scores: Vec<Vec<Vec<f64>>> = terms.norms.iter().map(scores).collect();
+    Ok(Outcome::from(scores))
 }

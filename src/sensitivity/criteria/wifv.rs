@@ -6,8 +6,14 @@ use crate::{
     error::Result,
     features::FeatureBatch,
     sensitivity::{
-        Norm, Request, cells::SinkView, forward::SinkValues, moments::Moments,
-        redundancy::OnRanked, weights::outgoing,
+        Norm, Request,
+        cells::SinkView,
+        forward::SinkValues,
+        moments::Moments,
+        redundancy::OnRanked,
+        sums::{Layers, Sum, Taken},
+        terms::Terms,
+        weights::outgoing,
     },
 };
 
@@ -16,11 +22,11 @@ pub(super) const ENTRY: Entry = Entry {
     about: "variance times squared outgoing weights",
     uses: SAMPLES_ONLY,
     build,
+    conclude,
 };
 
 struct Wifv {
     values: SinkValues,
-    norms: usize,
     /// Per layer and sink.
     layers: Vec<Vec<Sink>>,
 }
@@ -32,7 +38,7 @@ struct Sink {
     seen: Option<(Moments, Vec<f64>)>,
 }
 
-fn build(request: Request<'_>, norms: &[(Norm, Norm)]) -> Result<Box<dyn Measure>> {
+fn build(request: Request<'_>, _: &[(Norm, Norm)]) -> Result<Box<dyn Measure>> {
     let values = SinkValues::new(request)?;
     let sink = |view: &SinkView| {
         let mut energy = vec![0.0; view.sink.map.len()];
@@ -46,7 +52,6 @@ fn build(request: Request<'_>, norms: &[(Norm, Norm)]) -> Result<Box<dyn Measure
     Ok(Box::new(Wifv {
         layers: layers.collect::<Result<_>>()?,
         values,
-        norms: norms.len(),
     }))
 }
 
@@ -69,22 +74,28 @@ impl Measure for Wifv {
         Ok(())
     }
 
-    fn finish(self: Box<Self>, _: &mut OnRanked<'_>) -> Result<Outcome> {
-        let widths = self.values.layers.iter().map(|layer| {
-            let sink = layer.sinks.first();
-            sink.map_or(0, |sink| sink.width)
-        });
-        let layers = self.layers.iter().zip(widths).map(|(sinks, width)| {
-            let mut scores = vec![0.0; width];
-            for (moments, energy) in sinks.iter().filter_map(|sink| sink.seen.as_ref()) {
-                for (cell, (variance, energy)) in moments.variances().iter().zip(energy).enumerate()
-                {
-                    scores[cell % width] += variance * energy;
-                }
-            }
-            scores
-        });
-        let layers = layers.collect();
-        Ok(for_each_norm(self.norms, layers))
+    fn take(&mut self) -> Result<Layers> {
+        let sums = |sink: &mut Sink| match sink.seen.take() {
+            Some((moments, energy)) => vec![Sum::Moments(moments), Sum::Fixed(energy)],
+            None => Vec::new(),
+        };
+        let layers = self.layers.iter_mut();
+        let layers = layers.map(|sinks| sinks.iter_mut().flat_map(sums).collect());
+        Ok(layers.collect())
     }
+}
+
+fn conclude(terms: &Terms, layers: Layers, _: &mut OnRanked<'_>) -> Result<Outcome> {
+    let layers = layers.into_iter().zip(&terms.layers).map(|(layer, facts)| {
+        let mut layer = Taken::from(layer);
+        let mut scores = vec![0.0; facts.width];
+        while let Some(moments) = layer.moments() {
+            let pairs = moments.variances().into_iter().zip(layer.fixed());
+            for (cell, (variance, energy)) in pairs.enumerate() {
+                scores[cell % facts.width] += variance * energy;
+            }
+        }
+        scores
+    });
+    Ok(for_each_norm(terms, layers.collect()))
 }

@@ -24,14 +24,34 @@ const MOST: usize = 2048;
 const BYTES: usize = 512 << 20;
 
 /// Observations of one layer's values.
+#[derive(Clone, Debug)]
 pub(in super::super) struct Observations {
     width: usize,
     /// Most rows that are held as they are.
     most: usize,
+    /// The sample that the first row is of, counted over all blocks.
+    first: u64,
     seen: u64,
     held: Held,
 }
 
+/// How [`Observations`] are held; a covariance with its number of rows.
+pub(in super::super) enum Form {
+    Rows,
+    Covariance(u64),
+    Drawn,
+}
+
+/// [`Observations`], taken apart; each with the number of rows seen.
+pub(in super::super) enum Saved {
+    /// All rows.
+    Rows(u64, Vec<f32>),
+    Covariance(u64, Covariance),
+    /// Chosen rows, in the order of their numbers, and these.
+    Drawn(u64, Vec<f32>, Vec<u64>),
+}
+
+#[derive(Clone, Debug)]
 enum Held {
     /// All so far, `[N, F]`.
     All(Vec<f32>),
@@ -40,11 +60,19 @@ enum Held {
         /// Observations that are still to be added: few at a time, the matrix is written again and again.
         pending: Vec<f32>,
     },
-    Subset {
-        values: Vec<f32>,
-        /// The mixed number and the place of each row; the largest goes first.
-        drawn: BinaryHeap<(u64, usize)>,
-    },
+    /// Of a layer wider than [`WIDEST`].
+    Drawn(Drawn),
+}
+
+/// The rows with the smallest mixed numbers: a subset that depends on nothing but how many rows there
+/// are, and follows no order of theirs.
+#[derive(Clone, Debug, Default)]
+struct Drawn {
+    values: Vec<f32>,
+    /// The number of each row, counted over all blocks.
+    numbers: Vec<u64>,
+    /// The mixed number and the place of each row; the largest goes first.
+    largest: BinaryHeap<(u64, usize)>,
 }
 
 /// What was collected.
@@ -65,96 +93,232 @@ pub(super) struct Subset {
 impl Observations {
     /// For a layer of `width` neurons; in the form that will be cheapest.
     pub(in super::super) fn new(width: usize) -> Self {
-        Self {
-            width,
-            most: most(width),
-            seen: 0,
-            held: Held::All(Vec::new()),
-        }
+        let held = match width <= WIDEST {
+            true => Held::All(Vec::new()),
+            false => Held::Drawn(Drawn::default()),
+        };
+        Self::holding(width, 0, held)
     }
 
     /// The covariance of all rows, whatever it costs.
     pub(in super::super) fn whole(width: usize) -> Self {
+        Self::holding(width, 0, sums(width, Vec::new()))
+    }
+
+    fn holding(width: usize, seen: u64, held: Held) -> Self {
         Self {
             width,
             most: most(width),
-            seen: 0,
-            held: Held::Sums {
-                covariance: Covariance::new(width),
-                pending: Vec::new(),
-            },
+            first: 0,
+            seen,
+            held,
         }
     }
 
     /// These rows and no others, in the dual form whatever it costs.
     #[cfg(test)]
     pub(super) fn as_they_are(width: usize, rows: Vec<f32>) -> Self {
-        Self {
-            width,
-            most: rows.len() / width,
-            seen: (rows.len() / width) as u64,
-            held: Held::All(rows),
-        }
+        Self::holding(width, (rows.len() / width) as u64, Held::All(rows))
     }
 
-    /// Adds rows `[N, F]`.
-    pub(in super::super) fn add(&mut self, rows: &[f32]) {
-        let Self {
-            width,
-            most,
-            seen,
-            held,
-        } = self;
-        let (first, most) = (*seen, *most);
-        *seen += (rows.len() / *width) as u64;
-        match held {
+    /// Says which sample the first row will be of.
+    pub(in super::super) fn begin(&mut self, sample: u64) {
+        self.first = sample;
+    }
+
+    /// Adds rows `[N, F]`, `positions` of each sample.
+    pub(in super::super) fn add(&mut self, rows: &[f32], positions: usize) {
+        let width = self.width;
+        let next = self.first * positions as u64 + self.seen;
+        self.seen += (rows.len() / width) as u64;
+        match &mut self.held {
             Held::Sums {
                 covariance,
                 pending,
             } => {
                 pending.extend(rows);
-                let whole = pending.len() / (PENDING * *width) * PENDING * *width;
+                let whole = pending.len() / (PENDING * width) * PENDING * width;
                 if whole > 0 {
                     covariance.add(&pending[..whole]);
                     pending.drain(..whole);
                 }
             }
-            Held::All(all) if (all.len() + rows.len()) / *width <= most => all.extend(rows),
-            Held::All(all) if *width <= WIDEST => {
-                let mut pending = std::mem::take(all);
-                pending.extend(rows);
+            Held::All(all) => {
+                all.extend(rows);
+                if all.len() / width > self.most {
+                    self.held = sums(width, std::mem::take(all));
+                }
+            }
+            Held::Drawn(drawn) => {
+                for (number, row) in (next..).zip(rows.chunks_exact(width)) {
+                    drawn.offer(number, row, self.most);
+                }
+            }
+        }
+    }
+
+    /// Adds what the rows behind these gave.
+    pub(in super::super) fn merge(&mut self, behind: Self) {
+        let width = self.width;
+        self.seen += behind.seen;
+        match (&mut self.held, behind.held) {
+            (Held::All(all), Held::All(more)) if (all.len() + more.len()) / width <= self.most => {
+                all.extend(more);
+            }
+            (Held::Drawn(drawn), Held::Drawn(more)) => {
+                let rows = more.values.chunks_exact(width);
+                for (&number, row) in more.numbers.iter().zip(rows) {
+                    drawn.offer(number, row, self.most);
+                }
+            }
+            (held, more) => {
+                let mut covariance = std::mem::replace(held, Held::All(Vec::new())).summed(width);
+                covariance.merge(&more.summed(width));
                 *held = Held::Sums {
-                    covariance: Covariance::new(*width),
-                    pending,
+                    covariance,
+                    pending: Vec::new(),
                 };
             }
-            Held::All(all) => {
-                let values = std::mem::take(all);
-                let places = 0..values.len() / *width;
-                let mut drawn = places.map(|place| (mixed(place as u64), place)).collect();
-                let mut values = values;
-                draw(&mut values, &mut drawn, rows, *width, (first, most));
-                *held = Held::Subset { values, drawn };
+        }
+    }
+
+    /// Whether the order in which parts are merged makes no difference: rows are only chosen.
+    pub(in super::super) fn is_drawn(&self) -> bool {
+        matches!(self.held, Held::Drawn(_))
+    }
+
+    /// The number of rows seen, and what [`Observations::into_saved`] will give.
+    pub(in super::super) fn form(&self) -> (u64, Form) {
+        let form = match &self.held {
+            Held::All(_) => Form::Rows,
+            Held::Drawn(_) => Form::Drawn,
+            Held::Sums {
+                covariance,
+                pending,
+            } => Form::Covariance(covariance.count() + (pending.len() / self.width) as u64),
+        };
+        (self.seen, form)
+    }
+
+    /// What is held, in a form to be written down.
+    pub(in super::super) fn into_saved(self) -> Saved {
+        let (width, seen) = (self.width, self.seen);
+        match self.held {
+            held @ Held::Sums { .. } => Saved::Covariance(seen, held.summed(width)),
+            Held::All(rows) => Saved::Rows(seen, rows),
+            Held::Drawn(mut drawn) => {
+                let mut numbers = std::mem::take(&mut drawn.numbers);
+                drawn.numbers.clone_from(&numbers);
+                let rows = drawn.sorted(width);
+                numbers.sort_unstable();
+                Saved::Drawn(seen, rows, numbers)
             }
-            Held::Subset { values, drawn } => draw(values, drawn, rows, *width, (first, most)),
+        }
+    }
+
+    /// What [`Observations::into_saved`] gave of a layer of `width`; nothing where it does not fit.
+    pub(in super::super) fn from_saved(width: usize, saved: Saved) -> Option<Self> {
+        match saved {
+            Saved::Covariance(seen, covariance) => {
+                let fits = covariance.width() == width;
+                let pending = Vec::new();
+                let held = Held::Sums {
+                    covariance,
+                    pending,
+                };
+                fits.then(|| Self::holding(width, seen, held))
+            }
+            Saved::Rows(seen, rows) => {
+                let fits = rows.len().is_multiple_of(width);
+                fits.then(|| Self::holding(width, seen, Held::All(rows)))
+            }
+            Saved::Drawn(seen, rows, numbers) => {
+                let fits = numbers.len().checked_mul(width) == Some(rows.len());
+                let mut found = Self::holding(width, seen, Held::Drawn(Drawn::default()));
+                if let (Held::Drawn(drawn), true) = (&mut found.held, fits) {
+                    for (&number, row) in numbers.iter().zip(rows.chunks_exact(width)) {
+                        drawn.offer(number, row, found.most);
+                    }
+                }
+                fits.then_some(found)
+            }
         }
     }
 
     pub(super) fn finish(self) -> Found {
-        match self.held {
-            Held::Sums {
+        let (width, seen) = (self.width, self.seen);
+        let values = match self.held {
+            held @ Held::Sums { .. } => return Found::Covariance(held.summed(width)),
+            Held::All(values) => values,
+            Held::Drawn(drawn) => drawn.sorted(width),
+        };
+        Found::Subset(Subset {
+            width,
+            values,
+            seen,
+        })
+    }
+}
+
+impl Held {
+    /// The covariance of what is held.
+    fn summed(self, width: usize) -> Covariance {
+        match self {
+            Self::Sums {
                 mut covariance,
                 pending,
             } => {
                 covariance.add(&pending);
-                Found::Covariance(covariance)
+                covariance
             }
-            Held::All(values) | Held::Subset { values, .. } => Found::Subset(Subset {
-                width: self.width,
-                values,
-                seen: self.seen,
-            }),
+            Self::All(rows) => {
+                let mut covariance = Covariance::new(width);
+                covariance.add(&rows);
+                covariance
+            }
+            Self::Drawn(drawn) => Self::All(drawn.sorted(width)).summed(width),
         }
+    }
+}
+
+impl Drawn {
+    /// Takes a row if its mixed number is among the `most` smallest.
+    fn offer(&mut self, number: u64, row: &[f32], most: usize) {
+        let width = row.len();
+        let mixed = mixed(number);
+        if self.largest.len() < most {
+            self.largest.push((mixed, self.numbers.len()));
+            self.numbers.push(number);
+            self.values.extend(row);
+        } else if let Some(mut last) = self.largest.peek_mut()
+            && mixed < last.0
+        {
+            let place = last.1;
+            *last = (mixed, place);
+            self.numbers[place] = number;
+            self.values[place * width..(place + 1) * width].copy_from_slice(row);
+        }
+    }
+
+    /// The rows in the order of their numbers.
+    fn sorted(self, width: usize) -> Vec<f32> {
+        if self.numbers.is_sorted() {
+            return self.values;
+        }
+        let mut places: Vec<usize> = (0..self.numbers.len()).collect();
+        places.sort_unstable_by_key(|&place| self.numbers[place]);
+        let rows = places.into_iter();
+        rows.flat_map(|place| &self.values[place * width..(place + 1) * width])
+            .copied()
+            .collect()
+    }
+}
+
+/// Sums of no rows, with some to come.
+fn sums(width: usize, pending: Vec<f32>) -> Held {
+    Held::Sums {
+        covariance: Covariance::new(width),
+        pending,
     }
 }
 
@@ -216,30 +380,6 @@ fn most(width: usize) -> usize {
     }
 }
 
-/// Keeps `most` rows, those with the smallest mixed numbers: a subset that depends on nothing but how many
-/// rows there are, and follows no order of theirs.
-fn draw(
-    values: &mut Vec<f32>,
-    drawn: &mut BinaryHeap<(u64, usize)>,
-    rows: &[f32],
-    width: usize,
-    (first, most): (u64, usize),
-) {
-    for (number, row) in (first..).zip(rows.chunks_exact(width)) {
-        let number = mixed(number);
-        if drawn.len() < most {
-            drawn.push((number, values.len() / width));
-            values.extend(row);
-        } else if let Some(mut last) = drawn.peek_mut()
-            && number < last.0
-        {
-            let place = last.1;
-            *last = (number, place);
-            values[place * width..(place + 1) * width].copy_from_slice(row);
-        }
-    }
-}
-
 /// A number that looks random and differs for every row (splitmix64, Steele et al. 2014).
 fn mixed(number: u64) -> u64 {
     let mut mixed = number.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -258,7 +398,7 @@ mod tests {
         for &count in counts {
             let numbers = (next..next + count).map(|number| number as f32);
             let values = numbers.flat_map(|number| vec![number; rows.width]);
-            rows.add(&values.collect::<Vec<_>>());
+            rows.add(&values.collect::<Vec<_>>(), 1);
             next += count;
         }
     }
@@ -301,12 +441,52 @@ mod tests {
     }
 
     #[test]
+    fn blocks_merge_to_what_one_process_would_have() {
+        // few rows, many, and a wide layer
+        for (width, most) in [(90, None), (9, None), (WIDEST + 1, Some(4))] {
+            let block = |first: u64| {
+                let mut rows = Observations::new(width);
+                rows.most = most.unwrap_or(rows.most);
+                rows.begin(first);
+                let values = (0..5 * width).map(|at| ((first + 3) as f32 * at as f32).sin());
+                rows.add(&values.collect::<Vec<_>>(), 1);
+                rows
+            };
+            let merged = |saved: bool| {
+                let mut rows = block(0);
+                for first in [5, 10] {
+                    let mut next = block(first);
+                    if saved {
+                        let most = next.most;
+                        next = Observations::from_saved(width, next.into_saved()).unwrap();
+                        next.most = most;
+                    }
+                    rows.merge(next);
+                }
+                rows
+            };
+            let [one, other] = [false, true].map(|saved| match merged(saved).finish() {
+                Found::Covariance(found) => (found.count(), found.packed(), Vec::new()),
+                Found::Subset(found) => (found.seen, Vec::new(), found.values),
+            });
+            assert_eq!(one, other);
+            assert_eq!(one.0, 15);
+            let mut backwards = block(10);
+            backwards.merge(block(5));
+            backwards.merge(block(0));
+            if let (true, Found::Subset(found)) = (most.is_some(), backwards.finish()) {
+                assert_eq!((found.values, one.2.len()), (one.2, 4 * width));
+            }
+        }
+    }
+
+    #[test]
     fn a_neuron_that_only_rounds_does_not_vary() {
         for mut rows in [Observations::new(4), Observations::whole(4)] {
             // constant, zero, its last bit, moving
-            rows.add(&[0.1, 0.0, 1.0, 1.0]);
-            rows.add(&[0.1, 0.0, 1.0 + f32::EPSILON, 1.001]);
-            rows.add(&[0.1, 0.0, 1.0, 1.0]);
+            rows.add(&[0.1, 0.0, 1.0, 1.0], 1);
+            rows.add(&[0.1, 0.0, 1.0 + f32::EPSILON, 1.001], 1);
+            rows.add(&[0.1, 0.0, 1.0, 1.0], 1);
             assert_eq!(rows.finish().varies(), [false, false, false, true]);
         }
     }

@@ -56,7 +56,7 @@ fn ranked(
 fn both(values: &Array2<f64>) -> [Observations; 2] {
     let width = values.ncols();
     let mut primal = Observations::whole(width);
-    primal.add(&floats(values));
+    primal.add(&floats(values), 1);
     [primal, Observations::as_they_are(width, floats(values))]
 }
 
@@ -279,7 +279,7 @@ fn carried_weights_are_those_of_the_best_refit() {
         sum * residual.covariance(0, 0)
     };
     let mut rows = Observations::whole(width);
-    rows.add(&floats(&values));
+    rows.add(&floats(&values), 1);
     let worth = ranked(rows, units.clone(), Some(weights.clone()), squares);
     // E(S) = tr(W_R^T (G_RR - G_RS G_SS^-1 G_SR) W_R); each step pays the rise of E.
     let exact = values.mapv(|value| f64::from(value as f32));
@@ -335,7 +335,7 @@ fn with_p_and_q_2_the_first_score_is_the_surgery_under_a_kronecker_curvature() {
         .map(|w| w.dot(&metric.dot(&w)).sqrt())
         .collect();
     let mut rows = Observations::whole(width);
-    rows.add(&floats(&values));
+    rows.add(&floats(&values), 1);
     let worth = ranked(rows, members(None, width), None, &euclidean(&sensitivity));
     let exact = values.mapv(|value| f64::from(value as f32));
     let centred = &exact - &exact.mean_axis(ndarray::Axis(0)).unwrap();

@@ -35,6 +35,7 @@ use super::{
     cells::{LayerView, SinkCells, views},
     forward::not_finite,
     power_sums::PowerSums,
+    sums::Way,
     target::Kind,
 };
 use crate::{error::Result, features::FeatureBatch};
@@ -185,16 +186,15 @@ impl Structure {
         Ok(())
     }
 
-    /// How the derivatives came about, in words.
-    pub(super) fn how(&self) -> String {
-        let names = self.layers.iter().map(|layer| layer.name.as_str());
-        let names: Vec<&str> = names.collect();
-        let mut text = "from the weights, as the head is a chain of dense layers".to_owned();
-        for (at, (level, what)) in self.used.iter().enumerate() {
-            let before = if at == 0 { ": " } else { ", " };
-            text.push_str(&format!("{before}{} {what}", names[*level]));
+    /// How the derivatives came about.
+    pub(super) fn how(&self) -> Way {
+        let used = self.used.iter();
+        Way {
+            text: "from the weights, as the head is a chain of dense layers".to_owned(),
+            used: used
+                .map(|&(level, what)| (level, what.to_owned()))
+                .collect(),
         }
-        text
     }
 
     fn refused(&self, level: usize, bad: &Bad) -> crate::Error {
@@ -236,7 +236,7 @@ impl Structure {
         self.used.insert((last, "in closed form"));
         if let [
             Level {
-                way: Way::Neighbours(tree),
+                route: Route::Neighbours(tree),
                 ..
             },
         ] = levels.as_slice()
@@ -278,7 +278,7 @@ impl Structure {
         sums: &mut [PowerSums],
     ) -> Result<Result<(), Bad>> {
         let at = levels.len() - 1;
-        let Way::Product(groups) = &levels[at].way else {
+        let Route::Product(groups) = &levels[at].route else {
             return Ok(Ok(()));
         };
         let what = match self.grams[at] {
@@ -361,21 +361,21 @@ impl Structure {
             .expect("several sizes are tried");
         let binary = || slopes.iter().all(|&slope| slope == 0.0 || slope == 1.0);
         let loose = tree.changes * self.classes * width * LOOSE;
-        let way = match self.is_shallow() && loose < cost && binary() {
-            true => Way::Neighbours(tree),
-            false => Way::Product(groups),
+        let route = match self.is_shallow() && loose < cost && binary() {
+            true => Route::Neighbours(tree),
+            false => Route::Product(groups),
         };
-        Level { patterns, way }
+        Level { patterns, route }
     }
 }
 
 /// What is known of the slopes behind one dense layer, and what follows from it.
 struct Level {
     patterns: Patterns,
-    way: Way,
+    route: Route,
 }
 
-enum Way {
+enum Route {
     Neighbours(Tree),
     Product(Vec<Group>),
 }
