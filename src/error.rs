@@ -89,11 +89,41 @@ pub enum Error {
     },
 }
 
+/// An input or output error of the device, which has no kind of its own; the same on all systems that
+/// have one.
+const EIO: i32 = 5;
+
 impl Error {
     /// Wraps an I/O error with the path it happened on.
     pub fn io(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| Self::Io { path, source }
+    }
+
+    /// Whether the same run may go well later, or on another machine: the disk was full, the network
+    /// did not answer. All other errors stay what they are.
+    pub fn may_pass(&self) -> bool {
+        use io::ErrorKind as Kind;
+        let Self::Io { source, .. } = self else {
+            return false;
+        };
+        matches!(
+            source.kind(),
+            Kind::TimedOut
+                | Kind::WouldBlock
+                | Kind::ConnectionRefused
+                | Kind::ConnectionReset
+                | Kind::ConnectionAborted
+                | Kind::NotConnected
+                | Kind::HostUnreachable
+                | Kind::NetworkUnreachable
+                | Kind::NetworkDown
+                | Kind::StaleNetworkFileHandle
+                | Kind::ResourceBusy
+                | Kind::StorageFull
+                | Kind::QuotaExceeded
+                | Kind::OutOfMemory
+        ) || source.raw_os_error() == Some(EIO)
     }
 
     /// What the user can do next, where the message itself does not already say it.
@@ -167,4 +197,25 @@ fn list(sites: &[Site]) -> String {
 
 fn tried_lines(tried: &[String]) -> String {
     tried.iter().map(|line| format!("\n  {line}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_pass_is_told_from_what_stays() {
+        let io = |kind: io::ErrorKind| Error::io("x")(kind.into());
+        let cases = [
+            (io(io::ErrorKind::StorageFull), true),
+            (io(io::ErrorKind::TimedOut), true),
+            (Error::io("x")(io::Error::from_raw_os_error(EIO)), true),
+            (io(io::ErrorKind::NotFound), false),
+            (io(io::ErrorKind::PermissionDenied), false),
+            (Error::NoHead { tried: Vec::new() }, false),
+        ];
+        for (error, expected) in cases {
+            assert_eq!(error.may_pass(), expected, "{error}");
+        }
+    }
 }

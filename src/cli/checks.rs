@@ -95,10 +95,20 @@ impl ScoreArgs {
         if self.force && self.output.is_none() && self.html.is_none() {
             return Err(no_effect("--force", "without --output or --html"));
         }
+        if self.shard.is_some() && self.html.is_some() {
+            return Err(no_effect(
+                "--html",
+                "with --shard, which leaves sums, no scores",
+            ));
+        }
         match self.samples.about_the_cache() {
             Some(name) if !criterion.needs_samples() => {
                 Err(no_effect(name, &format!("with --criterion {criterion}")))
             }
+            Some(name) if self.shard.is_some() => Err(no_effect(
+                name,
+                "with --shard, which reads what the trunk computes once and keeps none of it",
+            )),
             _ => Ok(()),
         }
     }

@@ -16,6 +16,9 @@ use super::args::Cli;
 /// Exit code of errors, as documented in `--help`.
 const ERROR: u8 = 2;
 
+/// Exit code of errors that may pass, as `EX_TEMPFAIL` of sysexits.h: a scheduler tries these again.
+const PASSING: u8 = 75;
+
 /// Exit code after Ctrl-C: 128 and the number of the signal, as shells have it.
 const INTERRUPTED: u8 = 130;
 
@@ -26,7 +29,7 @@ pub(super) fn report(error: &Error, input: Option<&Path>) -> ExitCode {
     for hint in typo.into_iter().chain(error.hint()) {
         line("hint", AnsiColor::Cyan, &hint);
     }
-    ExitCode::from(ERROR)
+    ExitCode::from(if error.may_pass() { PASSING } else { ERROR })
 }
 
 /// Prints what clap has to say: an error, or the help that was asked for.

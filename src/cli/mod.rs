@@ -10,10 +10,12 @@ mod cache;
 mod checks;
 mod demo;
 mod failure;
+mod features;
 mod finetune;
 mod gradient;
 mod inspect;
 mod interrupt;
+mod merge;
 mod options;
 mod output;
 mod progress;
@@ -74,6 +76,8 @@ fn parse(arguments: &[OsString]) -> Result<Cli, clap::Error> {
 fn run(cli: &Cli) -> Result<Outcome> {
     match &cli.command {
         Some(Command::Score(args)) => score::run(args, &cli.global),
+        Some(Command::Features(args)) => features::run(args, &cli.global),
+        Some(Command::Merge(args)) => merge::run(args, &cli.global),
         Some(Command::Gradient(args)) => gradient::run(args, &cli.global),
         Some(Command::Finetune(args)) => finetune::run(args, &cli.global),
         Some(Command::Verify(args)) => verify::run(args, &cli.global),

@@ -79,6 +79,13 @@ fn options_of(args: &PruneArgs) -> Result<PruneOptions> {
     let repairs = args.data.data.is_some() && args.repair.repair != Some(Repair::None);
     let solves = repairs || args.train.epochs.is_some() || args.transfer.classes.is_some();
     options.score = args.score.to_options(&args.samples, solves)?;
+    options.scores = args.scores.clone();
+    if args.scores.is_some() && args.samples.samples.is_some() && !solves {
+        return Err(checks::no_effect(
+            "--samples",
+            "with --scores and nothing to solve",
+        ));
+    }
     options.of = args.score.of;
     options.verify = match (args.no_verify, args.require_both) {
         (true, _) => Verify::Skip,

@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use onnx_prune::{
     Result,
-    pipeline::{self, ScoreRunOptions},
+    pipeline::{self, PartOptions, ScoreRunOptions},
     report,
+    shards::Shard,
 };
 
 use super::{
@@ -23,6 +24,13 @@ pub(super) fn run(args: &ScoreArgs, global: &Global) -> Result<Outcome> {
         score: args.score.to_options(&args.samples, false)?,
         of: args.score.of,
     };
+    match args.shard {
+        Some(shard) => part(args, options, shard, global),
+        None => whole(args, &options, global),
+    }
+}
+
+fn whole(args: &ScoreArgs, options: &ScoreRunOptions, global: &Global) -> Result<Outcome> {
     let inputs = std::slice::from_ref(&args.input);
     let create = |flag, path: &Option<PathBuf>| {
         let path = path.as_deref();
@@ -32,7 +40,7 @@ pub(super) fn run(args: &ScoreArgs, global: &Global) -> Result<Outcome> {
     let json = create("--output", &args.output)?;
     let page = create("--html", &args.html)?;
     let terminal = Terminal::new(global);
-    let found = pipeline::score(&options, &terminal)?;
+    let found = pipeline::score(options, &terminal)?;
     drop(terminal);
     if let Some(json) = json {
         json.write(&report::json(&found))?;
@@ -41,5 +49,20 @@ pub(super) fn run(args: &ScoreArgs, global: &Global) -> Result<Outcome> {
         page.write(&report::scored_page(&found, &output::command()))?;
     }
     output::print(global, &found, || report::scored(&found))?;
+    Ok(Outcome::Done)
+}
+
+fn part(args: &ScoreArgs, run: ScoreRunOptions, shard: Shard, global: &Global) -> Result<Outcome> {
+    let options = PartOptions {
+        run,
+        shard,
+        // clap asks for it.
+        folder: args.output.clone().unwrap_or_default(),
+        replace: args.force,
+    };
+    let terminal = Terminal::new(global);
+    let found = pipeline::score_part(&options, &terminal)?;
+    drop(terminal);
+    output::print(global, &found, || report::parted(&found))?;
     Ok(Outcome::Done)
 }

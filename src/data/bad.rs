@@ -7,7 +7,7 @@ use std::path::Path;
 use std::str::FromStr;
 
 use rayon::prelude::*;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
 use super::dataset::DataOptions;
@@ -47,7 +47,7 @@ impl FromStr for OnBadSample {
 }
 
 /// Samples that were left out.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Skipped {
     /// How many.
     pub count: usize,
@@ -58,7 +58,7 @@ pub struct Skipped {
 }
 
 /// A sample that cannot be used.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct BadSample {
     /// What messages call it: a file name, or `sample 17`.
     pub name: String,

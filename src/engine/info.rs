@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// What runs where, for the terminal and for every report.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -27,6 +27,38 @@ pub struct EngineInfo {
     /// Nodes that run on the CPU although a device was asked for.
     #[serde(skip_serializing_if = "OnCpu::is_empty")]
     pub on_cpu: OnCpu,
+}
+
+/// Reports are read again where scores come from a file.
+impl<'de> Deserialize<'de> for EngineInfo {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        struct Owned {
+            name: String,
+            version: String,
+            provider: String,
+            library: Option<PathBuf>,
+            threads: usize,
+            #[serde(default)]
+            precision: Option<Precision>,
+            #[serde(default)]
+            on_cpu: BTreeMap<String, usize>,
+        }
+        let found = Owned::deserialize(deserializer)?;
+        let mut known = ["tract", "onnxruntime"].into_iter();
+        let name = known.find(|known| *known == found.name).ok_or_else(|| {
+            serde::de::Error::custom(format!("{:?} is no engine of this program", found.name))
+        })?;
+        Ok(Self {
+            name,
+            version: found.version,
+            provider: found.provider,
+            library: found.library,
+            threads: found.threads,
+            precision: found.precision,
+            on_cpu: OnCpu(Arc::new(Mutex::new(found.on_cpu))),
+        })
+    }
 }
 
 impl EngineInfo {
@@ -56,7 +88,7 @@ impl fmt::Display for EngineInfo {
 }
 
 /// How exact products of f32 are on a device.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Precision {
     /// As the model says.

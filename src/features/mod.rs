@@ -22,7 +22,9 @@ mod set;
 pub(crate) mod testing;
 mod trunk;
 
-pub use cache::{Cache, CacheChoice, CacheEntry, Cleared};
+pub use cache::{
+    Cache, CacheChoice, CacheEntry, Cleared, MergedFeatures, is_part, merge_parts, write_part,
+};
 pub use extract::{Event, Extraction, Listener, extract};
 pub use input::{ModelInput, Samples};
 pub use probe::probe;

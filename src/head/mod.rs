@@ -15,7 +15,7 @@ mod tests;
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     graph::{NodeId, ValueId},
@@ -61,7 +61,7 @@ pub struct ClassScores {
 }
 
 /// What the last operator on the class scores is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Ending {
     /// Unbounded scores.

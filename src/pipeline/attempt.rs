@@ -55,7 +55,7 @@ pub(super) struct Attempt {
     pub(super) requested: Plan,
 }
 
-/// Makes the draft that the options ask for.
+/// Makes the draft that the options ask for, by scores that are `known` or are found here.
 ///
 /// # Errors
 /// [`Error::Argument`] where whole channels are asked for and no layer holds several positions of
@@ -66,10 +66,14 @@ pub(super) fn attempt(
     options: &PruneOptions,
     material: Option<&Material>,
     source: Option<&Source<'_>>,
+    known: Option<Scored>,
     watch: &dyn Watch,
 ) -> Result<Attempt> {
     let one = |head: Head, granularity| {
-        let scored = scores(setup, &head, options, material, source, watch)?;
+        let scored = match &known {
+            Some(known) => known.clone(),
+            None => scores(setup, &head, options, material, source, watch)?,
+        };
         one(setup, (head, scored), granularity, options, material, watch)
     };
     let of_neurons = |head| one(head, Granularity::Neuron);

@@ -10,6 +10,7 @@ mod align;
 mod attempt;
 mod bench;
 mod draft;
+mod features;
 mod figures;
 mod finetune;
 mod form;
@@ -19,7 +20,9 @@ mod inspect;
 mod level;
 mod loaded;
 mod material;
+mod merge;
 mod metadata;
+mod part;
 mod parts;
 mod proof;
 mod prune;
@@ -31,6 +34,7 @@ mod section;
 mod setup;
 mod shares;
 mod speed;
+mod stream;
 mod training;
 mod transfer;
 mod verify;
@@ -44,6 +48,9 @@ pub use bench::{
     peak_memory,
 };
 pub use draft::{Stage, Trunk, TrunkReport};
+pub use features::{
+    FeaturesPartOptions, MergedReport, PartKind, features_part, merge_features, part_kind,
+};
 pub(crate) use figures::{Counts, Reference};
 pub use figures::{Figures, Worth};
 pub use finetune::{FinetuneOptions, FinetuneReport, finetune};
@@ -54,10 +61,12 @@ pub use inspect::{
     DiffOptions, DiffReport, Gain, InspectOptions, InspectReport, InspectedLayer, LayerDiff, Part,
     PartName, PortDiff, Reach, WeightDiff, diff, inspect,
 };
+pub use merge::{MergeOptions, merge_scores};
+pub use part::{PartOptions, PartReport, score_part};
 pub use parts::{DataReport, FileReport, HeadReport, LayerReport};
 pub use proof::Verify;
 pub use prune::{Baseline, PruneOptions, PruneReport, RepairReport, prune};
-pub use score::{ScoreReport, ScoreRunOptions, score};
+pub use score::{Origin, ScoreReport, ScoreRunOptions, score};
 pub use search::{Limit, Metric, SearchReport, Tried};
 pub use setup::{BatchSize, SourceOptions};
 pub use speed::{Speed, SpeedReport};

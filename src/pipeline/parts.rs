@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::setup::Setup;
 use crate::{
@@ -24,7 +24,7 @@ pub struct FileReport {
 }
 
 /// The data a run used.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct DataReport {
     /// File or folder; nothing for synthetic noise.
     pub path: Option<PathBuf>,
@@ -35,15 +35,15 @@ pub struct DataReport {
     /// What was done to each sample.
     pub preprocess: Preprocess,
     /// What was left out, with `--on-bad-sample skip`.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub skipped: Option<Skipped>,
     /// The samples that figures come from, where they are a data set of their own.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub test: Option<TestReport>,
 }
 
 /// A data set that nothing but figures come from.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct TestReport {
     /// File or folder.
     pub path: PathBuf,
@@ -52,12 +52,12 @@ pub struct TestReport {
     /// SHA-256 over the samples or their names and sizes.
     pub fingerprint: String,
     /// What was left out, with `--on-bad-sample skip`.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub skipped: Option<Skipped>,
 }
 
 /// The head as it was found.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct HeadReport {
     /// The model's output with the class scores.
     pub output: String,

@@ -19,7 +19,7 @@ use super::{
     metadata::{self, Facts},
     parts::{DataReport, FileReport, HeadReport, LayerReport},
     proof::{self, Verify},
-    score::{self, View},
+    score::{self, ScoreReport, View},
     search::{Limit, SearchReport},
     setup::{self, Setup, SourceOptions},
     speed::{self, Speed, SpeedReport},
@@ -58,6 +58,8 @@ pub struct PruneOptions {
     pub source: SourceOptions,
     /// How neurons are scored.
     pub score: ScoreOptions,
+    /// A file with scores ([`super::score()`], [`super::merge_scores`]), in place of computing some.
+    pub scores: Option<PathBuf>,
     /// Which class scores are differentiated; probabilities with data, logits without, by default.
     pub of: Option<Of>,
     /// How many neurons stay. With a limit, only its scope counts.
@@ -96,6 +98,7 @@ impl PruneOptions {
             overwrite: Overwrite::Refuse,
             source: SourceOptions::default(),
             score: ScoreOptions::default(),
+            scores: None,
             of: None,
             budget: Budget::uniform(Keep::Share(0.5)),
             limit: None,
@@ -134,6 +137,11 @@ impl PruneOptions {
         self.has_data() && (self.verify != Verify::Skip || self.limit.is_some() || self.baselines)
     }
 
+    /// Whether samples are scored.
+    fn scores_samples(&self) -> bool {
+        self.scores.is_none() && self.score.criterion.needs_samples()
+    }
+
     /// Whether features are needed whatever the criterion asks for.
     fn needs_features(&self) -> bool {
         self.changes_weights() || self.measures() || self.transfer.is_some()
@@ -144,6 +152,18 @@ impl PruneOptions {
             name,
             what: format!("{what}; give some with --data"),
         };
+        if self.scores.is_some() {
+            let refuse = |name, what: &str| Error::Argument {
+                name,
+                what: format!("{what}; leave out --scores"),
+            };
+            if self.granularity != Granularity::Neuron {
+                return Err(refuse("--granularity", "the scores are those of neurons"));
+            }
+            if self.transfer.is_some() {
+                return Err(refuse("--classes", "the scores are those of other classes"));
+            }
+        }
         if self.has_data() {
             return Ok(());
         }
@@ -263,10 +283,13 @@ pub fn prune(options: &PruneOptions, watch: &dyn Watch) -> Result<PruneReport> {
         .protect(model.external_files())?;
     let (transferred, base) = (OnceCell::new(), OnceCell::new());
     let mut setup = Setup::new(&model, &options.source, watch)?;
-    let skips_engine = options.verify == Verify::Skip
-        && !options.needs_features()
-        && !options.score.criterion.needs_samples();
+    let skips_engine =
+        options.verify == Verify::Skip && !options.needs_features() && !options.scores_samples();
     let mut head = setup.find_head(skips_engine, watch)?;
+    let known = options.scores.as_deref();
+    let known = known
+        .map(|path| ScoreReport::read_for(path, &model, &head))
+        .transpose()?;
     let other_classes = match &options.transfer {
         Some(wanted) => Some(to_other_classes(
             &mut setup,
@@ -303,6 +326,7 @@ pub fn prune(options: &PruneOptions, watch: &dyn Watch) -> Result<PruneReport> {
         options,
         material.as_ref(),
         source.as_ref(),
+        known,
         watch,
     )?;
     let workshop = Workshop::new(&setup, &head, material.as_ref(), options)?;

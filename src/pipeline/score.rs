@@ -1,22 +1,30 @@
 //! Scores without pruning.
 
-use std::{cell::Cell, path::PathBuf};
+use std::{
+    cell::Cell,
+    fs,
+    path::{Path, PathBuf},
+};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{
     material::Samples,
     parts::{DataReport, HeadReport},
     setup::{self, Setup, SourceOptions},
+    stream::Stream,
     watch::Watch,
 };
 use crate::{
     engine::EngineInfo,
-    error::Result,
+    error::{Error, Result},
+    features::FeatureBatch,
     graph::{Graph, Shapes},
     head::Head,
+    onnx::{self, Model},
     prune::Scores,
     sensitivity::{self, Norm, Of, ScoreOptions, Scored},
+    shards::Coverage,
 };
 
 /// Schema of [`ScoreReport`].
@@ -36,27 +44,40 @@ pub struct ScoreRunOptions {
 }
 
 /// Scores of all layers of a head.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ScoreReport {
     /// Name and version of this layout.
-    pub schema: &'static str,
+    pub schema: String,
+    /// What was scored, on what.
+    #[serde(flatten)]
+    pub origin: Origin,
+    /// How the neurons were scored.
+    pub score: sensitivity::ScoreReport,
+    /// What is missing, where parts were merged that are not all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub coverage: Option<Coverage>,
+    /// One score per neuron of every layer.
+    #[serde(flatten)]
+    pub scores: Scores,
+}
+
+/// What scores are of.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Origin {
     /// The model.
     pub input: PathBuf,
+    /// SHA-256 of the model, weights in other files included.
+    pub model: String,
     /// What computed the scores.
     pub engine: EngineInfo,
     /// The samples.
     pub data: DataReport,
-    /// How the neurons were scored.
-    pub score: sensitivity::ScoreReport,
     /// Seed of every random choice.
     pub seed: u64,
     /// The head.
     pub head: HeadReport,
     /// Layers that could not be cut, or only in part, and why.
     pub notes: Vec<String>,
-    /// One score per neuron of every layer.
-    #[serde(flatten)]
-    pub scores: Scores,
 }
 
 /// Scores every neuron of the head.
@@ -70,17 +91,109 @@ pub fn score(options: &ScoreRunOptions, watch: &dyn Watch) -> Result<ScoreReport
     let head = setup.find_head(frugal, watch)?;
     let view = View::of(&setup, &head);
     let scored = scores(&setup, view, &options.score, options.of, None, watch)?;
-    Ok(ScoreReport {
-        schema: SCHEMA,
-        input: options.input.clone(),
-        engine: setup.engine_used(watch),
-        data: DataReport::new(&setup, &setup.dataset)?,
-        score: scored.report,
-        seed: options.source.seed,
-        head: HeadReport::new(&setup, &head),
-        notes: head.notes,
-        scores: scored.scores,
-    })
+    setup.engine_used(watch);
+    let origin = Origin::new(options, &model, &setup, head)?;
+    Ok(origin.report(scored, None))
+}
+
+impl Origin {
+    pub(super) fn new(
+        options: &ScoreRunOptions,
+        model: &Model,
+        setup: &Setup<'_>,
+        head: Head,
+    ) -> Result<Self> {
+        Ok(Self {
+            input: options.input.clone(),
+            model: onnx::digest(&model.proto)?,
+            engine: setup.engine().info().clone(),
+            data: DataReport::new(setup, &setup.dataset)?,
+            seed: options.source.seed,
+            head: HeadReport::new(setup, &head),
+            notes: head.notes,
+        })
+    }
+
+    pub(super) fn report(self, scored: Scored, coverage: Option<Coverage>) -> ScoreReport {
+        ScoreReport {
+            schema: SCHEMA.to_owned(),
+            origin: self,
+            score: scored.report,
+            coverage,
+            scores: scored.scores,
+        }
+    }
+}
+
+impl ScoreReport {
+    /// Reads what `score --output` or `merge` wrote.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; [`Error::Format`] where it is no such file, or of a newer schema.
+    pub fn read(path: &Path) -> Result<Self> {
+        let text = fs::read_to_string(path).map_err(Error::io(path))?;
+        let broken = |what: String| Error::Format {
+            path: path.to_owned(),
+            what,
+        };
+        let schema = serde_json::from_str::<serde_json::Value>(&text);
+        let schema = schema.map_err(|error| broken(format!("holds no scores: {error}")))?;
+        match schema.get("schema").and_then(|schema| schema.as_str()) {
+            Some(SCHEMA) => {}
+            Some(other) => {
+                return Err(broken(format!(
+                    "is of schema {other:?}; this version reads {SCHEMA:?}"
+                )));
+            }
+            None => return Err(broken("holds no scores: it names no schema".to_owned())),
+        }
+        serde_json::from_str(&text).map_err(|error| broken(format!("holds no scores: {error}")))
+    }
+
+    /// The scores in a file, if they are those of this model.
+    pub(super) fn read_for(path: &Path, model: &Model, head: &Head) -> Result<Scored> {
+        let found = Self::read(path)?;
+        found.check(path, model, head)?;
+        Ok(Scored {
+            scores: found.scores,
+            report: found.score,
+        })
+    }
+
+    /// Refuses scores of another model, or of other layers than `head` has.
+    fn check(&self, path: &Path, model: &Model, head: &Head) -> Result<()> {
+        let refuse = |what: String| Error::Argument {
+            name: "--scores",
+            what: format!("{} {what}", path.display()),
+        };
+        let digest = onnx::digest(&model.proto)?;
+        if self.origin.model != digest {
+            return Err(refuse(format!(
+                "holds scores of another model, {} with SHA-256 {}, not of this one with {digest}",
+                self.origin.input.display(),
+                self.origin.model
+            )));
+        }
+        let ours = head
+            .layers
+            .iter()
+            .map(|layer| (layer.name.as_str(), layer.width()));
+        let theirs = self.scores.layers.iter();
+        let mut theirs = theirs.map(|layer| (layer.name.as_str(), layer.width()));
+        if !ours.clone().eq(theirs.by_ref()) {
+            let ours: Vec<_> = ours.collect();
+            return Err(refuse(format!(
+                "does not hold a score for each neuron of the layers {ours:?}"
+            )));
+        }
+        let broken = self.scores.layers.iter().find(|layer| !layer.is_sound());
+        broken.map_or(Ok(()), |layer| {
+            Err(refuse(format!(
+                "ranks the neurons of {:?} in no order",
+                layer.name
+            )))
+        })
+    }
 }
 
 /// A model and its head, as scores see them.
@@ -131,57 +244,21 @@ pub(super) fn scores_of_norms(
     samples: Option<Samples>,
     watch: &dyn Watch,
 ) -> Result<Vec<Scored>> {
-    let default = match setup.has_data() {
-        true => Of::Probabilities,
-        false => Of::Logits,
-    };
-    let options = ScoreOptions {
-        of: of.unwrap_or(default),
-        ..options.clone()
-    };
-    let ranked = Cell::new(0);
-    let request = sensitivity::Request {
-        engine: setup.engine(),
-        graph: view.graph,
-        shapes: view.shapes,
-        head: view.head,
-        options: &options,
-        real_samples: setup.has_data(),
-        on_ranked: &|done, total| {
-            if watch.cancelled() {
-                return Err(setup::cancelled());
-            }
-            match done {
-                0 => watch.stage("ranking", Some(total as u64)),
-                _ => watch.step((done - ranked.replace(done)) as u64),
-            }
-            Ok(())
-        },
-    };
-    // Not before the criterion asks for samples: a head that is linear up to the logits needs none.
-    let mut calibration = samples;
-    let count = setup.shares.calibration.len();
-    let places: Vec<usize> = (0..count).collect();
-    let batch = setup.batch_size()?;
-    let batches = places.chunks(batch).map(|part| {
-        let calibration = match &mut calibration {
-            Some(calibration) => calibration,
-            none => none.insert(Samples::of(
-                setup,
-                view.head,
-                &setup.shares.calibration,
-                watch,
-            )?),
-        };
-        if part.first() == Some(&0) {
-            watch.stage("scoring", Some(count as u64));
+    let options = settled(setup, options, of);
+    let on_ranked = ranking(watch);
+    let request = request(setup, view, &options, &on_ranked);
+    let indices = &setup.shares.calibration;
+    let scored = match samples {
+        // What is read once, in order, need not be held.
+        None if !setup.keeps_features() => {
+            let batches = Stream::new(setup, view.head, indices, watch)?;
+            sensitivity::score_norms(request, norms, batches)?
         }
-        let batch = calibration.read(part)?;
-        setup::still_wanted(watch)?;
-        watch.step(batch.samples as u64);
-        Ok(batch)
-    });
-    let scored = sensitivity::score_norms(request, norms, batches)?;
+        samples => {
+            let batches = held(setup, view, samples, watch)?;
+            sensitivity::score_norms(request, norms, batches)?
+        }
+    };
     let first = scored.first().map(|scored| &scored.report);
     if first.is_some_and(|report| report.samples > 0) && !setup.has_data() {
         watch.note(
@@ -195,4 +272,80 @@ pub(super) fn scores_of_norms(
     let notes = first.into_iter().flat_map(|report| &report.notes);
     notes.for_each(|note| watch.note(note));
     Ok(scored)
+}
+
+/// The choices, with what is differentiated settled.
+pub(super) fn settled(setup: &Setup<'_>, options: &ScoreOptions, of: Option<Of>) -> ScoreOptions {
+    let default = match setup.has_data() {
+        true => Of::Probabilities,
+        false => Of::Logits,
+    };
+    ScoreOptions {
+        of: of.unwrap_or(default),
+        ..options.clone()
+    }
+}
+
+pub(super) fn request<'r>(
+    setup: &'r Setup<'_>,
+    view: View<'r>,
+    options: &'r ScoreOptions,
+    on_ranked: &'r dyn Fn(usize, usize) -> Result<()>,
+) -> sensitivity::Request<'r> {
+    sensitivity::Request {
+        engine: setup.engine(),
+        graph: view.graph,
+        shapes: view.shapes,
+        head: view.head,
+        options,
+        real_samples: setup.has_data(),
+        on_ranked,
+    }
+}
+
+/// Shows how a greedy choice gets on.
+pub(super) fn ranking(watch: &dyn Watch) -> impl Fn(usize, usize) -> Result<()> {
+    let ranked = Cell::new(0);
+    move |done, total| {
+        setup::still_wanted(watch)?;
+        match done {
+            0 => watch.stage("ranking", Some(total as u64)),
+            _ => watch.step((done - ranked.replace(done)) as u64),
+        }
+        Ok(())
+    }
+}
+
+/// The features of the scored samples, batch by batch.
+///
+/// Not before the criterion asks for samples: a head that is linear up to the logits needs none.
+fn held<'s>(
+    setup: &'s Setup<'_>,
+    view: View<'s>,
+    samples: Option<Samples>,
+    watch: &'s dyn Watch,
+) -> Result<impl Iterator<Item = Result<FeatureBatch>> + 's> {
+    let mut calibration = samples;
+    let count = setup.shares.calibration.len();
+    let batch = setup.batch_size()?;
+    let starts = (0..count).step_by(batch);
+    Ok(starts.map(move |start| {
+        let calibration = match &mut calibration {
+            Some(calibration) => calibration,
+            none => none.insert(Samples::of(
+                setup,
+                view.head,
+                &setup.shares.calibration,
+                watch,
+            )?),
+        };
+        if start == 0 {
+            watch.stage("scoring", Some(count as u64));
+        }
+        let part: Vec<usize> = (start..count.min(start + batch)).collect();
+        let batch = calibration.read(&part)?;
+        setup::still_wanted(watch)?;
+        watch.step(batch.samples as u64);
+        Ok(batch)
+    }))
 }

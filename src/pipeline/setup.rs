@@ -156,6 +156,11 @@ impl<'m> Setup<'m> {
         self.options.data.is_some()
     }
 
+    /// Whether features that were computed are there for a later run.
+    pub(super) fn keeps_features(&self) -> bool {
+        self.cache.folder().is_some()
+    }
+
     pub(super) fn engine(&self) -> &dyn Engine {
         &*self.selected.engine
     }
@@ -270,7 +275,7 @@ impl<'m> Setup<'m> {
     }
 
     /// Adds to an error about memory how many samples would have fitted; `batch` did not.
-    fn with_fitting(&self, error: Error, batch: usize) -> Error {
+    pub(super) fn with_fitting(&self, error: Error, batch: usize) -> Error {
         match error {
             Error::OutOfMemory { engine, what, .. } => {
                 // Where even one sample fails, there is nothing to say.
@@ -349,8 +354,21 @@ impl<'m> Setup<'m> {
         indices: &[usize],
         watch: &dyn Watch,
     ) -> Result<FeatureSet> {
-        let batch = self.batch_size()?;
-        let extraction = Extraction {
+        let extraction = self.extraction(head, dataset, indices)?;
+        let found = features::extract(extraction, &mut |event| {
+            tell(watch, "running the trunk", event)
+        });
+        found.map_err(|error| self.with_fitting(error, extraction.batch))
+    }
+
+    /// What computes the features of the samples at `indices`.
+    pub(super) fn extraction<'e>(
+        &'e self,
+        head: &'e Head,
+        dataset: &'e Dataset,
+        indices: &'e [usize],
+    ) -> Result<Extraction<'e>> {
+        Ok(Extraction {
             engine: self.engine(),
             graph: &self.graph,
             shapes: &self.shapes,
@@ -360,22 +378,9 @@ impl<'m> Setup<'m> {
             model: self.model,
             input: &self.input,
             indices,
-            batch,
+            batch: self.batch_size()?,
             cache: &self.cache,
-        };
-        let found = features::extract(extraction, &mut |event| {
-            match event {
-                Event::Begin(rows) => watch.stage("running the trunk", Some(rows as u64)),
-                Event::Rows(rows) => watch.step(rows as u64),
-                Event::Reused { samples, folder } => watch.note(&format!(
-                    "features of {samples} samples come from {}",
-                    folder.display()
-                )),
-                Event::Note(text) => watch.note(text),
-            }
-            still_wanted(watch)
-        });
-        found.map_err(|error| self.with_fitting(error, batch))
+        })
     }
 
     /// Fresh samples for the proof.
@@ -422,6 +427,20 @@ impl<'m> Setup<'m> {
             }
         }
     }
+}
+
+/// Passes on what is heard of features, as the stage `name`.
+pub(super) fn tell(watch: &dyn Watch, name: &str, event: Event<'_>) -> Result<()> {
+    match event {
+        Event::Begin(rows) => watch.stage(name, Some(rows as u64)),
+        Event::Rows(rows) => watch.step(rows as u64),
+        Event::Reused { samples, folder } => watch.note(&format!(
+            "features of {samples} samples come from {}",
+            folder.display()
+        )),
+        Event::Note(text) => watch.note(text),
+    }
+    still_wanted(watch)
 }
 
 /// The error of a run that was asked to end.

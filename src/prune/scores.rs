@@ -50,6 +50,17 @@ impl LayerScores {
         }
     }
 
+    /// Whether the ranking names every neuron once, and every neuron has a unit, where there are any.
+    pub fn is_sound(&self) -> bool {
+        let mut named = vec![false; self.width()];
+        let ranked = self.ranking.iter().all(|&neuron| {
+            let place = named.get_mut(neuron);
+            place.is_some_and(|named| !std::mem::replace(named, true))
+        });
+        let all = |list: &[usize]| list.is_empty() || list.len() == self.width();
+        ranked && all(&self.ranking) && all(&self.units)
+    }
+
     /// The units, the most worth keeping first, each with its neurons in rising order.
     ///
     /// A unit stands where the first of its neurons stands in the ranking.

@@ -1,6 +1,6 @@
 //! Scores, in short: their range, layer by layer.
 
-use super::{left_out::left_out, numbers::count, table};
+use super::{left_out::left_out, numbers::count, part::covered, table};
 use crate::{pipeline::ScoreReport, prune::LayerScores};
 
 /// One line per layer; the scores themselves are in the JSON document.
@@ -12,11 +12,12 @@ pub fn scored(report: &ScoreReport) -> String {
         samples => format!("on {} samples", count(samples)),
     };
     let mut blocks = vec![table::numbers(&header, rows)];
-    blocks.extend(left_out(&report.data));
+    blocks.extend(left_out(&report.origin.data));
     blocks.push(format!(
         "criterion {}, {samples}, in {}",
-        report.score.criterion, report.engine
+        report.score.criterion, report.origin.engine
     ));
+    blocks.extend(report.coverage.as_ref().map(covered));
     blocks.join("\n\n")
 }
 

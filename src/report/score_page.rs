@@ -12,9 +12,13 @@ const LISTED: usize = 8;
 
 /// One HTML file with the scores of each layer; `command` is what made it.
 pub fn scored_page(report: &ScoreReport, command: &str) -> String {
-    let lead = format!("{}, by {}", report.input.display(), report.score.criterion);
+    let lead = format!(
+        "{}, by {}",
+        report.origin.input.display(),
+        report.score.criterion
+    );
     let mut page = Page::new("Scores of neurons", &lead);
-    report.notes.iter().for_each(|note| page.say(note));
+    report.origin.notes.iter().for_each(|note| page.say(note));
     let layers = &report.scores.layers;
     page.section("Sorted scores");
     page.plots(&layers.iter().map(curve).collect::<Vec<_>>());
@@ -32,13 +36,13 @@ pub fn scored_page(report: &ScoreReport, command: &str) -> String {
             "program".to_owned(),
             concat!("onnx-prune ", env!("CARGO_PKG_VERSION")).to_owned(),
         ),
-        ("engine".to_owned(), report.engine.to_string()),
-        ("seed".to_owned(), report.seed.to_string()),
+        ("engine".to_owned(), report.origin.engine.to_string()),
+        ("seed".to_owned(), report.origin.seed.to_string()),
         (
             "samples".to_owned(),
             format!(
                 "{}; {} scored",
-                report.data.description,
+                report.origin.data.description,
                 count(score.samples)
             ),
         ),

@@ -8,9 +8,11 @@ use crate::{
 };
 
 /// Every command, as it is typed.
-const COMMANDS: [&str; 17] = [
+const COMMANDS: [&str; 19] = [
     "",
     "score",
+    "features",
+    "merge",
     "gradient",
     "finetune",
     "verify",

@@ -9,7 +9,7 @@ use onnx_prune::{
 use serde_json::{Value, json};
 
 use crate::{
-    inspecting, measuring, shell, studying,
+    inspecting, measuring, sharding, shell, studying,
     support::{Bench, Engines, Run, clean, command, finish, run},
     training,
 };
@@ -151,31 +151,35 @@ fn cases() -> Vec<Case> {
     for (command, files) in [
         ("", "@in.onnx @out.onnx --json"),
         ("score", "@in.onnx --json"),
+        ("features", "@in.onnx --output @parts --json"),
         ("verify", "@in.onnx @in.onnx --json"),
         ("bench", "@in.onnx --rounds 1 --json"),
         ("finetune", "@in.onnx @out.onnx --teacher @in.onnx --epochs 1 --json"),
         ("study", "@in.onnx -o @s --no-time --keeps 0.5 --criteria weight --json"),
     ] {
-        cases.extend(DATA.into_iter().map(|(flag, line, expected)| {
+        let rows = DATA.into_iter().filter(|row| command != "features" || row.0 != "--seed");
+        cases.extend(rows.map(|(flag, line, expected)| {
             case(command, flag, leak(format!("{files} {line}")), within(command, expected()))
         }));
     }
     for (command, files) in [
         ("", "@in.onnx @out.onnx --json"),
         ("score", "@in.onnx --json"),
+        ("features", "@in.onnx --data @data.npy --output @parts --json"),
         ("gradient", "@in.onnx @out.onnx --json"),
         ("verify", "@in.onnx @in.onnx --json"),
         ("inspect", "@in.onnx --no-time --json"),
         ("finetune", "@in.onnx @out.onnx --data @data.npy --teacher @in.onnx --epochs 1 --json"),
         ("study", "@in.onnx -o @s --data @data.npy --no-time --keeps 0.5 --criteria weight --json"),
     ] {
-        let info = ["", "score", "inspect", "finetune"].contains(&command);
+        let info = ["", "score", "features", "inspect", "finetune"].contains(&command);
         cases.extend(ENGINE.into_iter().filter(|row| row.2 || info).map(|(flag, line, _, expected)| {
             case(command, flag, leak(format!("{files} {line}")), expected())
         }));
     }
     cases.extend(measuring::cases());
     cases.extend(inspecting::cases());
+    cases.extend(sharding::cases());
     cases.extend(training::cases());
     cases.extend(studying::cases());
     for (command, files) in RUNS {
@@ -210,9 +214,10 @@ fn within(command: &str, expected: Expected) -> Expected {
 type Row = (&'static str, &'static str, fn() -> Expected);
 
 /// Commands with notes and stages, as short as they can be typed.
-const RUNS: [(&str, &str); 8] = [
+const RUNS: [(&str, &str); 9] = [
     ("", "@in.onnx @out.onnx"),
     ("score", "@in.onnx"),
+    ("features", "@in.onnx --data @data.npy --output @parts"),
     ("gradient", "@in.onnx @out.onnx"),
     (
         "finetune",
@@ -308,6 +313,7 @@ pub(crate) fn tested() -> impl Iterator<Item = (String, String)> {
         ("cache", "--json"),
         ("cache clear", "--json"),
     ];
+    let elsewhere = elsewhere.into_iter().chain(sharding::TESTED_BY_HAND);
     let cases = cases().into_iter().map(|case| (case.command, case.flag));
     cases
         .chain(elsewhere)

@@ -118,7 +118,7 @@ fn flags_that_would_have_no_effect_are_refused() {
             "@in.onnx @out.onnx --engine tract --ort-lib x.so",
             "--ort-lib: ",
         ),
-        ("score @in.onnx --force", "--output <FILE>"),
+        ("score @in.onnx --force", "without --output or --html"),
         ("--keep 0.3 score @in.onnx", "--keep stands before `score`"),
         ("@in.onnx score @in.onnx", "write ./score"),
         (

@@ -314,7 +314,8 @@ fn a_full_stdout_is_an_error() {
     let mut child = command(Engines::Tract);
     child.args(bench.arguments("score @in.onnx")).stdout(full);
     let found = finish_with_stdout(&mut child);
-    assert_eq!(found.0, Some(2), "{}", found.1);
+    // There may be room later.
+    assert_eq!(found.0, Some(75), "{}", found.1);
     assert!(
         found.1.contains("error: stdout: No space left"),
         "{}",

@@ -15,6 +15,7 @@ mod help;
 mod inspecting;
 mod jobs;
 mod measuring;
+mod sharding;
 mod shell;
 mod studying;
 mod support;

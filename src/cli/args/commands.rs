@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use clap_complete::Shell;
-use onnx_prune::{engine::ProviderChoice, sensitivity::Of};
+use onnx_prune::{engine::ProviderChoice, pipeline::BatchSize, sensitivity::Of, shards::Shard};
 
 use super::{
     super::values,
@@ -16,9 +16,13 @@ pub(in super::super) struct ScoreArgs {
     /// The model whose neurons are scored
     #[arg(value_name = "IN")]
     pub(in super::super) input: PathBuf,
-    /// Write the scores to this file as JSON
-    #[arg(short, long, value_name = "FILE")]
+    /// Write the scores to this file as JSON; with --shard, the part to this folder
+    #[arg(short, long, value_name = "FILE|DIR")]
     pub(in super::super) output: Option<PathBuf>,
+    /// Add up part I of N of the samples, for `merge`: I/N with I from 0 on, or auto or auto/N in an
+    /// array of jobs (Slurm, Kubernetes, AWS Batch)
+    #[arg(long, value_name = "I/N", value_parser = values::own::<Shard>, requires = "output", allow_negative_numbers = true)]
+    pub(in super::super) shard: Option<Shard>,
     #[command(flatten)]
     pub(in super::super) score: ScoreFlags,
     #[command(flatten)]
@@ -30,6 +34,48 @@ pub(in super::super) struct ScoreArgs {
     /// Write a page with plots of the scores to this file
     #[arg(long, value_name = "FILE")]
     pub(in super::super) html: Option<PathBuf>,
+    /// Replace FILE, or the part of another run, if it exists
+    #[arg(long, help_heading = "Options")]
+    pub(in super::super) force: bool,
+}
+
+#[derive(Debug, Args)]
+pub(in super::super) struct FeaturesArgs {
+    /// The model whose trunk is run
+    #[arg(value_name = "IN")]
+    pub(in super::super) input: PathBuf,
+    /// Write the part to this folder
+    #[arg(short, long, value_name = "DIR")]
+    pub(in super::super) output: PathBuf,
+    /// Take part I of N of the samples: I/N with I from 0 on, or auto or auto/N in an array of jobs
+    /// (Slurm, Kubernetes, AWS Batch) [default: 0/1, all of them]
+    #[arg(long, value_name = "I/N", value_parser = values::own::<Shard>, allow_negative_numbers = true)]
+    pub(in super::super) shard: Option<Shard>,
+    /// Samples per run of the model, or auto: as many as fit into free memory [default: by the size
+    /// of a sample]
+    #[arg(long, value_name = "N", value_parser = values::batch, allow_negative_numbers = true, help_heading = "Data")]
+    pub(in super::super) batch: Option<BatchSize>,
+    #[command(flatten)]
+    pub(in super::super) data: DataFlags,
+    #[command(flatten)]
+    pub(in super::super) engine: EngineFlags,
+    /// Replace the part of another run
+    #[arg(long, help_heading = "Options")]
+    pub(in super::super) force: bool,
+}
+
+#[derive(Debug, Args)]
+pub(in super::super) struct MergeArgs {
+    /// The folder with the parts that `score --shard` or `features --shard` wrote
+    #[arg(value_name = "DIR")]
+    pub(in super::super) folder: PathBuf,
+    /// Write scores to this file as JSON; add features to the cache in this folder (see --cache of
+    /// the other commands)
+    #[arg(short, long, value_name = "FILE|DIR")]
+    pub(in super::super) output: PathBuf,
+    /// Merge what there is if parts are missing, and say how much that is
+    #[arg(long)]
+    pub(in super::super) allow_missing: bool,
     /// Replace FILE if it exists
     #[arg(long, help_heading = "Options")]
     pub(in super::super) force: bool,

@@ -17,8 +17,9 @@ use clap::{Args, Parser, Subcommand};
 use super::train::FinetuneArgs;
 
 pub(super) use commands::{
-    CacheAction, CacheArgs, CheckArgs, ClearArgs, CompletionsArgs, DemoArgs, GradientArgs,
-    InstallArgs, ManArgs, RuntimeAction, RuntimeArgs, ScoreArgs, VerifyArgs,
+    CacheAction, CacheArgs, CheckArgs, ClearArgs, CompletionsArgs, DemoArgs, FeaturesArgs,
+    GradientArgs, InstallArgs, ManArgs, MergeArgs, RuntimeAction, RuntimeArgs, ScoreArgs,
+    VerifyArgs,
 };
 pub(super) use flags::{DataFlags, EngineFlags, PreprocessFlags, SampleFlags, ScoreFlags};
 pub(super) use measure::{BenchArgs, InspectArgs, PeakMemoryArgs};
@@ -42,7 +43,8 @@ Examples:
 Exit codes:
   0  done
   1  a check was not met: the result was not proved equal or misses its budget, and no output was left
-  2  an error: bad flags, an unreadable model, bad data, a full disk; no output was left
+  2  an error: bad flags, an unreadable model, bad data; no output was left
+  75  an error that may pass, so that trying again makes sense: a full disk, a network that does not answer
   130  interrupted
 
 Data goes to stdout; notes and progress go to stderr.";
@@ -73,6 +75,7 @@ impl Cli {
     pub(super) fn input(&self) -> Option<&Path> {
         match (&self.command, &self.prune) {
             (Some(Command::Score(args)), _) => Some(&args.input),
+            (Some(Command::Features(args)), _) => Some(&args.input),
             (Some(Command::Gradient(args)), _) => Some(&args.input),
             (Some(Command::Finetune(args)), _) => Some(&args.input),
             (Some(Command::Verify(args)), _) => Some(&args.a),
@@ -86,6 +89,7 @@ impl Cli {
                     | Command::Completions(_)
                     | Command::Demo(_)
                     | Command::Man(_)
+                    | Command::Merge(_)
                     | Command::Runtime(_),
                 ),
                 _,
@@ -99,6 +103,10 @@ impl Cli {
 pub(super) enum Command {
     /// Score the neurons of the head and cut nothing
     Score(ScoreArgs),
+    /// Run the trunk over the samples, or a part of them, and keep what it computes
+    Features(FeaturesArgs),
+    /// Join the parts that `score --shard` or `features --shard` wrote on many machines
+    Merge(MergeArgs),
     /// Write the graph that computes the gradients of the class scores
     Gradient(GradientArgs),
     /// Train the head on labels, or on the scores of another model

@@ -30,6 +30,14 @@ pub(in super::super) struct PruneArgs {
     pub(in super::super) scope: Option<Scope>,
     #[command(flatten)]
     pub(in super::super) limit: LimitFlags,
+    /// Use the scores that `score --output` or `merge` wrote, in place of computing some
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with_all = ["criterion", "norm", "over_classes", "of", "scale"],
+        help_heading = "Scores"
+    )]
+    pub(in super::super) scores: Option<PathBuf>,
     #[command(flatten)]
     pub(in super::super) score: ScoreFlags,
     #[command(flatten)]

@@ -63,7 +63,6 @@ impl Manifest {
             model,
             ..
         } = extraction;
-        let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let values = layouts.iter().enumerate().map(|(at, layout)| Value {
             file: layout.row_shape().map(|_| file_name(at, &layout.name)),
             layout: layout.clone(),
@@ -71,7 +70,7 @@ impl Manifest {
         Self {
             schema: SCHEMA.to_owned(),
             key: key.as_str().to_owned(),
-            created: u64::try_from(now.unwrap_or_default().as_nanos()).unwrap_or(u64::MAX),
+            created: now(),
             model: model.map(absolute),
             data: absolute(dataset.path()),
             engine: engine.info().to_string(),
@@ -80,6 +79,45 @@ impl Manifest {
             labels: dataset.labels().is_some(),
             values: values.collect(),
         }
+    }
+
+    /// The same, made now.
+    pub(super) fn renewed(&self) -> Self {
+        Self {
+            created: now(),
+            ..self.clone()
+        }
+    }
+
+    /// The same, made at no time: the same part has the same bytes.
+    pub(super) fn timeless(self) -> Self {
+        Self { created: 0, ..self }
+    }
+
+    /// Whether rows of both are of the same features.
+    pub(super) fn is_of_the_same(&self, other: &Self) -> bool {
+        let plain = |manifest: &Self| Self {
+            created: 0,
+            model: None,
+            data: PathBuf::new(),
+            preprocess: String::new(),
+            ..manifest.clone()
+        };
+        plain(self) == plain(other)
+    }
+
+    /// What is wrong with it, in words; nothing where it can be that of an entry.
+    pub(super) fn fault(&self) -> Option<&'static str> {
+        if self.schema != SCHEMA {
+            return Some("is of another schema");
+        }
+        let sound = self.values.iter().all(|value| value.is_sound(self.samples));
+        (self.values.is_empty() || !sound).then_some("describes impossible values")
+    }
+
+    /// The folder's name.
+    pub(super) fn key(&self) -> &str {
+        &self.key
     }
 
     /// Reads and checks the manifest of a folder; the error says in words what is wrong.
@@ -94,13 +132,8 @@ impl Manifest {
         if folder.file_name().is_none_or(|name| name != &*found.key) {
             return Err(format!("{NAME} is that of another entry"));
         }
-        if found.values.is_empty()
-            || !found
-                .values
-                .iter()
-                .all(|value| value.is_sound(found.samples))
-        {
-            return Err(format!("{NAME} describes impossible values"));
+        if let Some(fault) = found.fault() {
+            return Err(format!("{NAME} {fault}"));
         }
         Ok(found)
     }
@@ -185,6 +218,12 @@ pub(super) fn is_value_file(name: &str) -> bool {
         && name[digits..].starts_with('-')
         && name.ends_with(".npy")
         && !name.contains(['/', '\\'])
+}
+
+/// Nanoseconds since 1970.
+fn now() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    u64::try_from(now.unwrap_or_default().as_nanos()).unwrap_or(u64::MAX)
 }
 
 fn absolute(path: &Path) -> PathBuf {

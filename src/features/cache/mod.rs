@@ -12,6 +12,7 @@ mod lock;
 mod manifest;
 mod memory;
 mod npy;
+mod part;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -34,6 +35,7 @@ use disk::Disk;
 use key::Key;
 pub use list::{CacheEntry, Cleared};
 use memory::Memory;
+pub use part::{MergedFeatures, is_part, merge_parts, write_part};
 
 /// Names the folder in place of the user's cache folder.
 const VARIABLE: &str = "ONNX_PRUNE_CACHE";
