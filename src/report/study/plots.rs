@@ -327,7 +327,7 @@ pub(super) fn against(model: &ModelStudy, cost: Cost) -> Plot {
         label: "original".to_owned(),
         name: None,
         style: Style {
-            colour: 9,
+            colour: 10,
             mark: Mark::Diamond,
             ..Style::default()
         },
