@@ -5,6 +5,7 @@
     reason = "a panic is the failure report of a test"
 )]
 
+mod agreement;
 mod bad_input;
 mod cache;
 mod completeness;
