@@ -99,7 +99,7 @@ impl File {
         let parent = parent.unwrap_or(Path::new("."));
         Ok(Self {
             path: path.to_owned(),
-            temporary: NamedTempFile::new_in(parent).map_err(Error::io(parent))?,
+            temporary: temporary(parent).map_err(Error::io(parent))?,
             overwrite,
         })
     }
@@ -117,6 +117,14 @@ impl File {
         placed.map_err(|error| Error::io(&self.path)(error.error))?;
         Ok(())
     }
+}
+
+/// A file for this folder, which others may read as they may any new file.
+fn temporary(folder: &Path) -> io::Result<NamedTempFile> {
+    let mut builder = tempfile::Builder::new();
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    builder.tempfile_in(folder)
 }
 
 fn same_file(one: &Path, other: &Path) -> bool {

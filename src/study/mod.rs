@@ -10,7 +10,7 @@
 //!                                        +------- parts on disk ----------+---> StudyReport
 //! ```
 //!
-//! Whatever is finished is a file of its own ([`store`]), named by the hash of all that decides it.
+//! Whatever is finished is a file of its own (`store`), named by the hash of all that decides it.
 //! So a study that was ended goes on where it was, one that is repeated reads what it wrote, and one
 //! with more levels only runs these. The report is always read back from the parts: an interrupted
 //! study and one that ran through end in the same bytes. Times are kept apart, since no two
