@@ -30,12 +30,28 @@ MIB = 1 << 20
 
 def run(*arguments):
     """Seconds, peak memory in MiB, and the document printed."""
-    begin = time.monotonic()
-    child = subprocess.Popen([PROGRAM, *map(str, arguments), "--json"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-    text = child.stdout.read()
-    _, status, usage = os.wait4(child.pid, 0)
-    assert status == 0, f"{arguments}: {status}"
-    return time.monotonic() - begin, usage.ru_maxrss / 1024, json.loads(text)
+    peak = 0
+    with tempfile.TemporaryFile() as output:
+        begin = time.monotonic()
+        child = subprocess.Popen([PROGRAM, *map(str, arguments), "--json"], stdout=output, stderr=subprocess.DEVNULL)
+        # Not wait4: what it tells begins with the memory of this process.
+        while child.poll() is None:
+            peak = max(peak, high_water(child.pid))
+            time.sleep(0.005)
+        seconds = time.monotonic() - begin
+        assert child.returncode == 0, f"{arguments}: {child.returncode}"
+        output.seek(0)
+        return seconds, peak, json.load(output)
+
+
+def high_water(process):
+    """The most memory a process has held, in MiB; 0 once it has ended."""
+    try:
+        status = Path(f"/proc/{process}/status").read_text()
+    except OSError:
+        return 0
+    lines = [line for line in status.splitlines() if line.startswith("VmHWM:")]
+    return int(lines[0].split()[1]) / 1024 if lines else 0
 
 
 def small_head(path):
