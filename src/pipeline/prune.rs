@@ -283,8 +283,10 @@ pub fn prune(options: &PruneOptions, watch: &dyn Watch) -> Result<PruneReport> {
         .protect(model.external_files())?;
     let (transferred, base) = (OnceCell::new(), OnceCell::new());
     let mut setup = Setup::new(&model, &options.source, watch)?;
-    let skips_engine =
-        options.verify == Verify::Skip && !options.needs_features() && !options.scores_samples();
+    let skips_engine = options.verify == Verify::Skip
+        && !options.needs_features()
+        && !options.scores_samples()
+        && options.granularity == Granularity::Neuron;
     let mut head = setup.find_head(skips_engine, watch)?;
     let known = options.scores.as_deref();
     let known = known

@@ -43,6 +43,22 @@ fn a_budget_in_bytes_holds_for_the_file_with_all_that_is_written_into_it() {
 }
 
 #[test]
+fn what_is_cut_does_not_depend_on_whether_it_is_proved() {
+    let bench = Bench::new();
+    let cut = |flags: &str| {
+        let found = prune(&bench, "models/vgg.onnx", flags);
+        found.assert_done(flags);
+        let json = found.json();
+        [json["keep"].clone(), json["trunk"].clone()]
+    };
+    // TorchScript's exports declare no shapes: they have to be looked at in a run, with or without proof.
+    let flags = "--keep 0.3 --granularity channel --force";
+    let proved = cut(flags);
+    assert_ne!(proved[1]["removed"], json!([]));
+    assert_eq!(cut(&format!("{flags} --no-verify")), proved);
+}
+
+#[test]
 fn a_search_times_widths_at_its_level_and_says_so() {
     let bench = Bench::new();
     let found = prune(

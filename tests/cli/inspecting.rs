@@ -1,5 +1,6 @@
 //! Flags of `inspect`, and its bad input.
 
+use onnx_prune::onnx::{DataType, Dim, ValueInfoProto};
 use prost::Message;
 use serde_json::{Value, json};
 
@@ -99,6 +100,11 @@ fn bad_input_is_refused() {
     headless.graph.as_mut().unwrap().node.remove(1);
     headless.graph.as_mut().unwrap().output[0].name = Some("flat".to_owned());
     bench.put("headless.onnx", &headless.encode_to_vec());
+    let mut fixed = classifier();
+    let dims = [Dim::Fixed(2), Dim::Fixed(1), Dim::Fixed(4), Dim::Fixed(4)];
+    fixed.graph.as_mut().unwrap().input =
+        vec![ValueInfoProto::tensor("images", DataType::Float, &dims)];
+    bench.put("fixed.onnx", &fixed.encode_to_vec());
     let cases = [
         ("inspect", "<IN>"),
         ("inspect @missing.onnx", "missing.onnx"),
@@ -107,6 +113,10 @@ fn bad_input_is_refused() {
         (
             "inspect @in.onnx --provider npu",
             "expected auto, cpu, cuda or cuda:<device>",
+        ),
+        (
+            "inspect @fixed.onnx --batch 8",
+            "takes batches of 2 samples only, not 8",
         ),
         ("inspect --diff @in.onnx @text.onnx", "not an ONNX file"),
     ];
