@@ -23,6 +23,7 @@ use object_store::{
 use tokio::runtime::{Builder, Runtime};
 
 use super::refused;
+use crate::disk;
 use crate::error::{Error, Result};
 
 /// Bytes of one request.
@@ -52,10 +53,11 @@ pub(super) fn fetch(
         while let Some((address, name)) = files.get(next.fetch_add(1, Ordering::Relaxed)) {
             let one = One {
                 address,
+                folder,
                 runtime: &runtime,
                 left: &left,
             };
-            match one.fetch(&folder.join(name)) {
+            match one.fetch(name) {
                 Err(Failure::Missing(_)) if may_lack => {}
                 Err(Failure::Missing(error) | Failure::Other(error)) => {
                     // The others have nothing left to do.
@@ -104,12 +106,15 @@ impl From<Error> for Failure {
 /// One file on its way.
 struct One<'a> {
     address: &'a Path,
+    /// Where it goes.
+    folder: &'a Path,
     runtime: &'a Runtime,
     left: &'a AtomicU64,
 }
 
 impl One<'_> {
-    fn fetch(&self, to: &Path) -> Result<(), Failure> {
+    fn fetch(&self, name: &Path) -> Result<(), Failure> {
+        let to = &self.folder.join(name);
         let (store, key) = open(self.address)?;
         let read = self.runtime.block_on(store.head(&key));
         let meta = read.map_err(|error| self.failure(error))?;
@@ -183,26 +188,37 @@ impl One<'_> {
         }
     }
 
-    /// Takes a file's size off what may still be fetched.
+    /// Takes a file's size off what may still be fetched, if the disk has room for it.
     fn reserve(&self, size: u64) -> Result<()> {
+        let gib = |bytes: u64| bytes as f64 / (1_u64 << 30) as f64;
+        let large = |what: String| {
+            let what = format!("it has {:.1} GiB, and {what}", gib(size));
+            Err(refused(self.address, io::ErrorKind::FileTooLarge, what))
+        };
         let taken = self
             .left
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
                 left.checked_sub(size)
             });
-        taken.map(|_| ()).map_err(|left| {
-            let gib = |bytes: u64| bytes as f64 / (1_u64 << 30) as f64;
-            let what = format!(
-                "it has {:.1} GiB, and at most {:.1} GiB are fetched{}; fetch it by hand",
-                gib(size),
-                gib(super::MOST_BYTES),
-                match left < super::MOST_BYTES {
-                    true => " in all",
-                    false => "",
-                }
-            );
-            refused(self.address, io::ErrorKind::FileTooLarge, what)
-        })
+        if let Err(left) = taken {
+            let most = gib(super::MOST_BYTES);
+            let in_all = if left < super::MOST_BYTES {
+                " in all"
+            } else {
+                ""
+            };
+            return large(format!(
+                "at most {most:.1} GiB are fetched{in_all}; fetch it by hand"
+            ));
+        }
+        match disk::free(self.folder) {
+            Some(free) if free < size => large(format!(
+                "only {:.1} GiB are free in {}; TMPDIR names another folder",
+                gib(free),
+                self.folder.display()
+            )),
+            _ => Ok(()),
+        }
     }
 
     fn failure(&self, error: StoreError) -> Failure {
