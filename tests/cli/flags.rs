@@ -267,7 +267,7 @@ const SCORES: [Row; 27] = [
 const DATA: [Row; 18] = [
     ("--data", "--data @data.npy", || Words("/data/path", "data.npy")),
     ("--on-bad-sample", "--data @holes.idx --on-bad-sample skip", || Json("/data/skipped/count", json!(2))),
-    ("--on-bad-sample", "--data @holes.idx --on-bad-sample error", || Error("2 of 30 samples cannot be used")),
+    ("--on-bad-sample", "--data @broken.idx --on-bad-sample error", || Error("30 of 30 samples cannot be used")),
     ("--on-bad-sample", "--on-bad-sample skip", || Error("has no effect without --data")),
     ("--on-bad-sample", "--data @data.npy --on-bad-sample drop", || Error("neither error nor skip")),
     ("--seed", "--data @data.npy --seed 7", || Words("/data/path", "data.npy")),

@@ -127,7 +127,8 @@ pub(crate) fn repository(path: &str) -> String {
 }
 
 /// A folder with a small classifier, `in.onnx`, one with a convolution, `maps.onnx`, and samples for
-/// both: `data.npy`, with labels of four classes `images.idx`, and with two unusable ones `holes.idx`.
+/// both: `data.npy`, with labels of four classes `images.idx`, with two unusable ones `holes.idx`, and with
+/// no usable one `broken.idx`.
 pub(crate) struct Bench {
     folder: TempDir,
 }
@@ -144,7 +145,8 @@ impl Bench {
         let labels: Vec<u8> = (0..SAMPLES).map(|i| (i % 4) as u8).collect();
         bench.put("images.idx", &idx(&[SAMPLES, 4, 4], &pixels));
         bench.put("labels.idx", &idx(&[SAMPLES], &labels));
-        bench.put("holes.idx", &with_holes());
+        bench.put("holes.idx", &with_holes(|at| at == 50 || at == 272));
+        bench.put("broken.idx", &with_holes(|at| at % 16 == 0));
         bench
     }
 
@@ -242,11 +244,11 @@ pub(crate) fn idx(shape: &[usize], values: &[u8]) -> Vec<u8> {
         .collect()
 }
 
-/// An IDX file of numbers; samples 3 and 17 hold one that is none.
-fn with_holes() -> Vec<u8> {
-    let value = |at: usize| match at {
-        50 | 272 => f32::NAN,
-        _ => (at * 37 % 251) as f32 / 251.0,
+/// An IDX file of numbers, but for those at some places, which are none.
+fn with_holes(is_hole: fn(usize) -> bool) -> Vec<u8> {
+    let value = |at: usize| match is_hole(at) {
+        true => f32::NAN,
+        false => (at * 37 % 251) as f32 / 251.0,
     };
     let values: Vec<u8> = (0..SAMPLES * 16)
         .flat_map(|at| value(at).to_be_bytes())
