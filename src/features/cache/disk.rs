@@ -13,6 +13,7 @@ use super::{
     key::Key,
     lock::{self, Lock},
     manifest::Manifest,
+    sums,
     writer::Writer,
 };
 use crate::{
@@ -53,7 +54,7 @@ impl Disk {
         on: &mut Listener<'_>,
     ) -> Result<Option<FeatureSet>> {
         let folder = self.root.join(key.as_str());
-        if let Found::Entry(entry) = find(&folder, &extraction)
+        if let (Found::Entry(entry), 0) = find(&folder, &extraction)?
             && entry.has_labels()
             && missing(&entry, extraction.indices).is_empty()
         {
@@ -85,7 +86,14 @@ impl Disk {
         extraction: &Extraction<'_>,
         on: &mut Listener<'_>,
     ) -> Result<Option<Entry>> {
-        let found = match find(folder, extraction) {
+        let (found, changed) = find(folder, extraction)?;
+        if changed > 0 {
+            on(Event::Note(&format!(
+                "{}: {changed} rows have changed since they were written, and are computed again",
+                folder.display()
+            )))?;
+        }
+        let found = match found {
             Found::Entry(entry) => Some(*entry),
             Found::Nothing => None,
             Found::Broken(why) => {
@@ -296,14 +304,27 @@ fn say_found(entry: &Entry, count: usize, on: &mut Listener<'_>) -> Result<()> {
     })
 }
 
-/// What lies in the place of an entry, seen with an extraction's eyes.
-fn find(folder: &Path, extraction: &Extraction<'_>) -> Found {
-    match Entry::find(folder) {
-        Found::Entry(entry) if !entry.manifest.fits(extraction) => {
-            Found::Broken("its manifest describes other features".to_owned())
+/// What lies in the place of an entry, seen with an extraction's eyes, and how many of the rows it
+/// wants are not what was written: these do not count as present.
+fn find(folder: &Path, extraction: &Extraction<'_>) -> Result<(Found, usize)> {
+    let mut entry = match Entry::find(folder) {
+        Found::Entry(entry) if entry.manifest.fits(extraction) => entry,
+        Found::Entry(_) => {
+            let why = "its manifest describes other features".to_owned();
+            return Ok((Found::Broken(why), 0));
         }
-        found => found,
+        found => return Ok((found, 0)),
+    };
+    let layouts = entry.manifest.layouts();
+    let rows = Rows::in_files(&layouts, &entry.files)?;
+    let wanted: BTreeSet<usize> = extraction.indices.iter().copied().collect();
+    let wanted = wanted.into_iter().filter(|&index| entry.has(index));
+    let wanted: Vec<usize> = wanted.collect();
+    let changed = sums::changed(&rows, &layouts, &wanted, &entry.sums)?;
+    for &row in &changed {
+        entry.present[row] = 0;
     }
+    Ok((Found::Entry(entry), changed.len()))
 }
 
 /// An entry that must be there.
@@ -322,8 +343,8 @@ fn written(folder: &Path) -> Result<Entry> {
 /// Wanted samples whose rows are not there, sorted.
 fn missing(entry: &Entry, indices: &[usize]) -> Vec<usize> {
     let wanted: BTreeSet<usize> = indices.iter().copied().collect();
-    let there = |index: &usize| entry.present.get(*index) == Some(&1);
-    wanted.into_iter().filter(|index| !there(index)).collect()
+    let wanted = wanted.into_iter();
+    wanted.filter(|&index| !entry.has(index)).collect()
 }
 
 fn is_io_at(error: &Error, root: &Path) -> bool {

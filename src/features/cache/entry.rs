@@ -2,8 +2,9 @@
 //!
 //! `manifest.json` says what they are. Each value has a `.npy` file `[N, ..]` with room for every
 //! sample of the data set, in which rows that nobody has asked for are holes; `present.npy` says
-//! which rows are there, and `labels.npy` holds the labels. A row counts from the moment at which
-//! `present.npy` is replaced, after its bytes have reached the disk. Rows never change, and a folder
+//! which rows are there, `sums.npy` what their bytes add up to, and `labels.npy` holds the labels. A
+//! row counts from the moment at which `present.npy` is replaced, after its bytes and its sum have
+//! reached the disk. Rows never change, and a folder
 //! that is made anew loses its manifest first and gets the new one last: whoever finds the same
 //! manifest before and after has read nothing of another folder.
 
@@ -13,7 +14,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{lock, manifest, manifest::Manifest, npy};
+use super::{lock, manifest, manifest::Manifest, npy, sums};
 use crate::error::{Error, Result};
 
 const PRESENT: &str = "present.npy";
@@ -26,6 +27,8 @@ pub(super) struct Entry {
     pub(super) manifest: Manifest,
     /// 1 for every sample whose rows are there.
     pub(super) present: Vec<u8>,
+    /// The sum over each row's bytes; of no meaning for rows that are not there.
+    pub(super) sums: Vec<u64>,
     /// Per value with rows: its file, and where they begin.
     pub(super) files: Vec<Option<(PathBuf, File, u64)>>,
 }
@@ -64,6 +67,8 @@ impl Entry {
             return Err(format!("{PRESENT} holds other than true and false"));
         }
         present.drain(..length);
+        // Read after the list: a run that adds rows replaces the sums before it.
+        let sums = sums::read(folder, samples)?;
         let files = found.values.iter().map(|value| {
             let (Some(name), Some((header, bytes))) = (&value.file, value.form(samples)) else {
                 return Ok(None);
@@ -80,6 +85,7 @@ impl Entry {
             folder: folder.to_owned(),
             manifest: found,
             present,
+            sums,
             files,
         })
     }
@@ -98,6 +104,7 @@ impl Entry {
             }
         }
         write_labels(folder, labels)?;
+        sums::write(folder, &vec![0; samples])?;
         write_present(folder, &vec![0; samples])?;
         let path = folder.join(manifest::NAME);
         let beside = path.with_added_extension("new");
@@ -113,6 +120,11 @@ impl Entry {
         let header = npy::header("<i8", &[samples]);
         let path = self.folder.join(LABELS);
         !self.manifest.labels || npy::open(&path, &header, 8 * samples as u64).is_ok()
+    }
+
+    /// Whether a sample's rows are there.
+    pub(super) fn has(&self, sample: usize) -> bool {
+        self.present.get(sample) == Some(&1)
     }
 
     /// Number of samples whose rows are there.
@@ -179,7 +191,8 @@ pub(super) fn remove_files(folder: &Path) -> Result<()> {
 /// Whether this program gives a file of an entry that name.
 fn is_ours(name: &str) -> bool {
     let plain = name.strip_suffix(".new").unwrap_or(name);
-    [manifest::NAME, PRESENT, LABELS, lock::NAME].contains(&plain) || manifest::is_value_file(plain)
+    [manifest::NAME, PRESENT, sums::NAME, LABELS, lock::NAME].contains(&plain)
+        || manifest::is_value_file(plain)
 }
 
 /// Names of what lies in a folder, sorted.

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Raised whenever files of the same name mean something else.
-const SCHEMA: &str = "onnx-prune/features/v1";
+const SCHEMA: &str = "onnx-prune/features/v2";
 
 /// Its name in the folder of an entry.
 pub(super) const NAME: &str = "manifest.json";

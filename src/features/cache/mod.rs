@@ -13,6 +13,7 @@ mod manifest;
 mod memory;
 mod npy;
 mod part;
+mod sums;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]

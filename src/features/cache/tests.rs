@@ -177,6 +177,12 @@ fn broken_entries_are_made_anew_or_mended() {
         let bytes = fs::read(&path).unwrap();
         fs::write(path, &bytes[..bytes.len() - 1]).unwrap();
     }
+    /// One bit of a byte behind the header of 128 bytes.
+    fn flip(path: PathBuf, at: usize) {
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[128 + at] ^= 4;
+        fs::write(path, bytes).unwrap();
+    }
     let cases = [
         Case {
             what: "values cut short",
@@ -222,7 +228,7 @@ fn broken_entries_are_made_anew_or_mended() {
         },
         Case {
             what: "another schema",
-            make: |folder| edit(folder, "features/v1", "features/v0"),
+            make: |folder| edit(folder, "features/v2", "features/v0"),
             computed: 4,
             note: "is of schema \"onnx-prune/features/v0\"",
         },
@@ -282,6 +288,30 @@ fn broken_entries_are_made_anew_or_mended() {
             },
             computed: 4,
             note: "other than true and false",
+        },
+        Case {
+            what: "a flipped bit in a row that is wanted",
+            make: |folder| flip(folder.join("0-soft.npy"), 3 * 16 + 5),
+            computed: 1,
+            note: "1 rows have changed since they were written",
+        },
+        Case {
+            what: "a flipped bit in a row that is not there",
+            make: |folder| flip(folder.join("0-soft.npy"), 5 * 16),
+            computed: 0,
+            note: "",
+        },
+        Case {
+            what: "no sums",
+            make: |folder| fs::remove_file(folder.join("sums.npy")).unwrap(),
+            computed: 4,
+            note: "sums.npy: ",
+        },
+        Case {
+            what: "the sum of one row changed",
+            make: |folder| flip(folder.join("sums.npy"), 9 * 8),
+            computed: 1,
+            note: "1 rows have changed since they were written",
         },
         Case {
             what: "no labels",

@@ -7,7 +7,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::entry::{Entry, write_present};
+use super::{
+    entry::{Entry, write_present},
+    sums::{self, Sum},
+};
 use crate::error::{Error, Result};
 
 /// Rows are made to last at least this often: what an interrupted run loses at most.
@@ -18,6 +21,7 @@ const MOST_TIME: Duration = Duration::from_secs(10);
 pub(super) struct Writer {
     folder: PathBuf,
     present: Vec<u8>,
+    sums: Vec<u64>,
     values: Vec<Option<ValueFile>>,
     /// Bytes after which a block ends.
     block_bytes: u64,
@@ -58,6 +62,7 @@ impl Writer {
         Ok(Self {
             folder: entry.folder.clone(),
             present: entry.present.clone(),
+            sums: entry.sums.clone(),
             values: values.collect::<Result<_>>()?,
             block_bytes,
             unsaved: Vec::new(),
@@ -81,12 +86,25 @@ impl Writer {
             self.failed = true;
             return Err(error);
         }
+        self.sum(samples, rows);
         self.unsaved.extend(samples);
         self.unsaved_bytes += rows.iter().map(|rows| rows.len() as u64).sum::<u64>();
         if self.unsaved_bytes >= self.block_bytes || self.saved.elapsed() >= MOST_TIME {
             return self.save();
         }
         Ok(())
+    }
+
+    fn sum(&mut self, samples: &[usize], rows: &[Vec<u8>]) {
+        for (at, &sample) in samples.iter().enumerate() {
+            let mut sum = Sum::new();
+            for (value, rows) in self.values.iter().zip(rows) {
+                if let Some(value) = value {
+                    sum.add(&rows[at * value.row_bytes..(at + 1) * value.row_bytes]);
+                }
+            }
+            self.sums[sample] = sum.value();
+        }
     }
 
     /// Ends the block: its rows are on the disk, then they count.
@@ -105,6 +123,7 @@ impl Writer {
         for sample in self.unsaved.drain(..) {
             self.present[sample] = 1;
         }
+        sums::write(&self.folder, &self.sums).map_err(with_way_out)?;
         write_present(&self.folder, &self.present).map_err(with_way_out)?;
         self.failed = false;
         self.unsaved_bytes = 0;
