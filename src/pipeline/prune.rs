@@ -164,6 +164,7 @@ impl PruneOptions {
                 return Err(refuse("--classes", "the scores are those of other classes"));
             }
         }
+        self.check_checkpoint()?;
         if self.has_data() {
             return Ok(());
         }
@@ -187,6 +188,30 @@ impl PruneOptions {
             return Err(needs_data("--classes", "is fitted to real samples"));
         }
         Ok(())
+    }
+}
+
+impl PruneOptions {
+    /// A checkpoint is of one training run: that of a draft would be taken for that of another.
+    fn check_checkpoint(&self) -> Result<()> {
+        let training = self.training.as_ref();
+        if training.is_none_or(|training| training.options.checkpoint.is_none()) {
+            return Ok(());
+        }
+        let several = [
+            ("--max-drop or --max-bytes", self.limit.is_some()),
+            ("--baselines", self.baselines),
+            ("--granularity auto", self.granularity == Granularity::Auto),
+        ];
+        match several.into_iter().find(|(_, given)| *given) {
+            Some((name, _)) => Err(Error::Argument {
+                name: "--checkpoint",
+                what: format!(
+                    "keeps the state of one training, and {name} trains several heads; leave one of them out"
+                ),
+            }),
+            None => Ok(()),
+        }
     }
 }
 

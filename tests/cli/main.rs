@@ -7,6 +7,7 @@
 
 mod agreement;
 mod bad_input;
+mod budget;
 mod cache;
 mod completeness;
 mod flags;
