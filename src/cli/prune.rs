@@ -116,6 +116,12 @@ fn options_of(args: &PruneArgs) -> Result<PruneOptions> {
     };
     options.transfer = args.transfer.to_options();
     options.training = args.train.if_any(options.source.seed, args.distill)?;
+    if args.label_share.is_some() {
+        let training = options.training.as_mut();
+        let training =
+            training.ok_or_else(|| checks::no_effect("--label-share", "without --epochs"))?;
+        training.label_share = args.label_share;
+    }
     options.repair = args.repair.repair;
     options.baselines = args.repair.baselines;
     Ok(options)

@@ -99,6 +99,7 @@ impl TrainFlags {
         Ok(Training {
             options: self.to_options(seed, imitates)?,
             distill: imitates,
+            label_share: None,
             log: self.log.clone(),
         })
     }

@@ -64,6 +64,15 @@ pub(super) fn points(text: &str) -> Result<f64, String> {
     }
 }
 
+/// A number from 0 to 1.
+pub(super) fn share(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
+        Ok(_) => Err("must be from 0 to 1".to_owned()),
+        Err(_) => Err("is not a number".to_owned()),
+    }
+}
+
 /// `5000000`, `5MB` (10^6 bytes), `4.8MiB` (2^20 bytes).
 pub(super) fn bytes(text: &str) -> Result<u64, String> {
     let text = text.trim();

@@ -28,6 +28,24 @@ pub(super) struct Batch {
     pub(super) floor: f64,
 }
 
+impl<'r> Target<'r> {
+    /// The labels that are learned.
+    pub(super) fn labels(&self) -> Option<&'r [usize]> {
+        match *self {
+            Self::Labels(labels) | Self::Mixed { labels, .. } => Some(labels),
+            Self::Scores(_) => None,
+        }
+    }
+
+    /// The teacher's logits.
+    pub(super) fn scores(&self) -> Option<&'r [f32]> {
+        match *self {
+            Self::Scores(scores) | Self::Mixed { scores, .. } => Some(scores),
+            Self::Labels(_) => None,
+        }
+    }
+}
+
 /// How targets are made.
 #[derive(Clone, Copy)]
 pub(super) struct Aim<'r> {
@@ -48,33 +66,32 @@ impl Aim<'_> {
             })
         };
         let classes = self.classes;
-        match self.target {
-            Target::Labels(labels) if labels.len() != samples => {
-                invalid(format!("{} labels for {samples} samples", labels.len()))
+        if let Some(labels) = self.target.labels() {
+            if labels.len() != samples {
+                return invalid(format!("{} labels for {samples} samples", labels.len()));
             }
-            Target::Labels(labels) => match labels.iter().find(|&&label| label >= classes) {
-                Some(label) => invalid(format!(
+            if let Some(label) = labels.iter().find(|&&label| label >= classes) {
+                return invalid(format!(
                     "label {label} is not below the model's {classes} classes"
-                )),
-                None => Ok(()),
-            },
-            Target::Scores(scores) if Some(scores.len()) != samples.checked_mul(classes) => {
-                invalid(format!(
-                    "{} scores of a teacher for {samples} samples of {classes} classes",
-                    scores.len()
-                ))
+                ));
             }
-            Target::Scores(scores) if scores.iter().any(|score| !score.is_finite()) => {
+        }
+        match self.target.scores() {
+            Some(scores) if Some(scores.len()) != samples.checked_mul(classes) => invalid(format!(
+                "{} scores of a teacher for {samples} samples of {classes} classes",
+                scores.len()
+            )),
+            Some(scores) if scores.iter().any(|score| !score.is_finite()) => {
                 invalid("the teacher's scores are not all finite".to_owned())
             }
-            Target::Scores(_) => Ok(()),
+            _ => Ok(()),
         }
     }
 
     /// Factor of the loss: T² keeps the gradient's size when the temperature changes.
     fn factor(&self) -> f64 {
         match self.target {
-            Target::Labels(_) => 1.0,
+            Target::Labels(_) | Target::Mixed { .. } => 1.0,
             Target::Scores(_) => self.temperature * self.temperature,
         }
     }
@@ -82,37 +99,57 @@ impl Aim<'_> {
     /// What the logits are divided by before the loss.
     pub(super) fn divisor(&self) -> f64 {
         match self.target {
-            Target::Labels(_) => 1.0,
+            Target::Labels(_) | Target::Mixed { .. } => 1.0,
             Target::Scores(_) => self.temperature,
         }
     }
 
     /// What the probabilities of a sample should be.
     pub(super) fn shares(&self, position: usize) -> Vec<f64> {
-        let classes = self.classes;
-        match (self.target, self.loss) {
-            (Target::Labels(labels), loss) => {
-                let even = match loss {
-                    Loss::CrossEntropy => self.smoothing / classes as f64,
-                    Loss::BinaryCrossEntropy => self.smoothing / 2.0,
-                };
-                let mut shares = vec![even; classes];
-                shares[labels[position]] += 1.0 - self.smoothing;
-                shares
+        match self.target {
+            Target::Labels(labels) => self.of_label(labels[position]),
+            Target::Scores(scores) => self.of_teacher(scores, position, self.temperature),
+            Target::Mixed {
+                labels,
+                scores,
+                share,
+            } => {
+                let own = self.of_label(labels[position]).into_iter();
+                let teacher = self.of_teacher(scores, position, 1.0);
+                let pairs = own.zip(teacher);
+                pairs
+                    .map(|(own, teacher)| share * own + (1.0 - share) * teacher)
+                    .collect()
             }
-            (Target::Scores(scores), loss) => {
-                let row = &scores[position * classes..(position + 1) * classes];
-                let row: Vec<f64> = row
-                    .iter()
-                    .map(|&z| f64::from(z) / self.temperature)
-                    .collect();
-                match loss {
-                    Loss::CrossEntropy => softmax(&row),
-                    Loss::BinaryCrossEntropy => {
-                        row.iter().map(|z| 1.0 / (1.0 + (-z).exp())).collect()
-                    }
-                }
-            }
+        }
+    }
+
+    fn of_label(&self, label: usize) -> Vec<f64> {
+        let even = match self.loss {
+            Loss::CrossEntropy => self.smoothing / self.classes as f64,
+            Loss::BinaryCrossEntropy => self.smoothing / 2.0,
+        };
+        let mut shares = vec![even; self.classes];
+        shares[label] += 1.0 - self.smoothing;
+        shares
+    }
+
+    fn of_teacher(&self, scores: &[f32], position: usize, temperature: f64) -> Vec<f64> {
+        let row = &scores[position * self.classes..(position + 1) * self.classes];
+        let row = row.iter().map(|&z| f64::from(z) / temperature);
+        let row: Vec<f64> = row.collect();
+        match self.loss {
+            Loss::CrossEntropy => softmax(&row),
+            Loss::BinaryCrossEntropy => row.iter().map(|z| 1.0 / (1.0 + (-z).exp())).collect(),
+        }
+    }
+
+    /// The same aim as it is judged: by the labels alone where there are any, without smoothing.
+    pub(super) fn judged(self) -> Self {
+        Self {
+            target: self.target.labels().map_or(self.target, Target::Labels),
+            smoothing: 0.0,
+            ..self
         }
     }
 
@@ -148,7 +185,7 @@ impl Aim<'_> {
     fn floor(&self, shares: &[f64]) -> f64 {
         let part = |p: f64| if p > 0.0 { -p * p.ln() } else { 0.0 };
         match (self.target, self.loss) {
-            (Target::Labels(_), _) => 0.0,
+            (Target::Labels(_) | Target::Mixed { .. }, _) => 0.0,
             (_, Loss::CrossEntropy) => shares.iter().map(|&p| part(p)).sum(),
             (_, Loss::BinaryCrossEntropy) => shares.iter().map(|&p| part(p) + part(1.0 - p)).sum(),
         }
@@ -233,4 +270,46 @@ fn softmax(z: &[f64]) -> Vec<f64> {
 pub(super) fn top<T: PartialOrd>(values: &[T]) -> usize {
     let larger = |best: usize, at: usize| if values[at] > values[best] { at } else { best };
     (0..values.len()).fold(0, larger)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mixed_target_lies_between_label_and_teacher_and_is_judged_by_the_label() {
+        // Sample 1: class 2 of 3, of which the teacher says 1/2, 1/4, 1/4.
+        let (labels, scores) = ([0, 2], [0.0, 0.0, 0.0, 2.0_f32.ln(), 0.0, 0.0]);
+        let aim = |share, smoothing| Aim {
+            target: Target::Mixed {
+                labels: &labels,
+                scores: &scores,
+                share,
+            },
+            classes: 3,
+            loss: Loss::CrossEntropy,
+            smoothing,
+            temperature: 4.0,
+        };
+        let cases = [
+            (1.0, 0.0, [0.0, 0.0, 1.0]),
+            (0.0, 0.0, [0.5, 0.25, 0.25]),
+            (0.5, 0.0, [0.25, 0.125, 0.625]),
+            (1.0, 0.3, [0.1, 0.1, 0.8]),
+        ];
+        for (share, smoothing, expected) in cases {
+            let aim = aim(share, smoothing);
+            let found = aim.shares(1);
+            let pairs = found.iter().zip(expected);
+            // The logits are f32.
+            let close = pairs
+                .clone()
+                .all(|(found, expected)| (found - expected).abs() < 1e-7);
+            assert!(close, "{share}: {found:?}");
+            assert_eq!(aim.judged().shares(1), [0.0, 0.0, 1.0]);
+            assert_eq!((aim.factor(), aim.divisor()), (1.0, 1.0));
+        }
+        assert!(aim(0.5, 0.0).check(2).is_ok());
+        assert!(aim(0.5, 0.0).check(3).is_err());
+    }
 }

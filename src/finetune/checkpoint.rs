@@ -60,13 +60,14 @@ pub(super) fn identity(request: &Request<'_>, options: &TrainOptions, batch: usi
             .iter()
             .for_each(|&at| hash.update((at as u64).to_le_bytes()));
     }
-    match request.target {
-        super::Target::Labels(labels) => labels
-            .iter()
-            .for_each(|&label| hash.update((label as u64).to_le_bytes())),
-        super::Target::Scores(scores) => scores
-            .iter()
-            .for_each(|score| hash.update(score.to_le_bytes())),
+    for label in request.target.labels().into_iter().flatten() {
+        hash.update((*label as u64).to_le_bytes());
+    }
+    for score in request.target.scores().into_iter().flatten() {
+        hash.update(score.to_le_bytes());
+    }
+    if let super::Target::Mixed { share, .. } = request.target {
+        hash.update(share.to_le_bytes());
     }
     let options = serde_json::to_string(&(options, batch)).unwrap_or_default();
     hash.update(options);

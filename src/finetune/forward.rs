@@ -254,10 +254,7 @@ impl Forward {
         positions: &[usize],
         size: usize,
     ) -> Result<Option<Measured>> {
-        let aim = Aim {
-            smoothing: 0.0,
-            ..aim
-        };
+        let aim = aim.judged();
         let (mut loss, mut right) = (0.0, 0_usize);
         super::batches::ahead(aim, features, positions, size, |positions, batch| {
             let named: Vec<_> = self

@@ -61,6 +61,16 @@ pub struct Request<'r> {
 pub enum Target<'r> {
     /// The class of each sample of the features, by position.
     Labels(&'r [usize]),
+    /// The same, and what a teacher thinks of it: `share` of what the probabilities should be comes
+    /// from the label, the rest from the teacher's own (Hinton et al. 2015, section 2, at T = 1).
+    Mixed {
+        /// The class of each sample, by position.
+        labels: &'r [usize],
+        /// Logits of the teacher, `[N, K]`, by position.
+        scores: &'r [f32],
+        /// From 0 to 1.
+        share: f64,
+    },
     /// Logits of a teacher, `[N, K]`, by position (Hinton et al. 2015, arXiv:1503.02531): the loss is
     /// the Kullback-Leibler divergence of the probabilities at the temperature T, times T².
     Scores(&'r [f32]),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{
-    Checkpoint, Epoch, Listener, Loss, Progress, Request, Stopped, Target, TrainOptions, Trained,
+    Checkpoint, Epoch, Listener, Loss, Progress, Request, Stopped, TrainOptions, Trained,
     batches::{self, Aim, top},
     checkpoint::{self, Place, Saved},
     forward::{self, Forward, Measured},
@@ -121,7 +121,7 @@ fn notes(request: &Request<'_>, options: &TrainOptions, batch: usize) -> Vec<Str
     if request.validation.is_empty() {
         notes.push("without validation samples the last epoch is taken for the best".to_owned());
     }
-    if let Target::Labels(labels) = request.target {
+    if let Some(labels) = request.target.labels() {
         let mut seen = vec![false; request.classes];
         request
             .train

@@ -239,12 +239,29 @@ impl<'w> Workshop<'w> {
         watch: &dyn Watch,
     ) -> Result<()> {
         let labels = material.features.labels().filter(|_| !training.distill);
-        let teacher = match labels {
-            Some(_) => Vec::new(),
-            None => {
+        let share = training.label_share;
+        if let (Some(_), None) = (share, labels) {
+            return Err(Error::Argument {
+                name: "--label-share",
+                what: "the samples have no labels; leave it out, and the original's scores are learned"
+                    .to_owned(),
+            });
+        }
+        let teacher = match (labels, share) {
+            (Some(_), None) => Vec::new(),
+            _ => {
                 self.scores_of(&self.original, &material.all(), watch)?
                     .values
             }
+        };
+        let target = match (labels, share) {
+            (None, _) => Target::Scores(&teacher),
+            (Some(labels), None) => Target::Labels(labels),
+            (Some(labels), Some(share)) => Target::Mixed {
+                labels,
+                scores: &teacher,
+                share,
+            },
         };
         let request = finetune::Request {
             engine: self.engine,
@@ -254,7 +271,7 @@ impl<'w> Workshop<'w> {
             features: &material.features,
             train: &material.train,
             validation: &material.check,
-            target: labels.map_or(Target::Scores(&teacher), Target::Labels),
+            target,
         };
         let mut training = training.clone();
         training.distill = labels.is_none();

@@ -27,6 +27,9 @@ pub struct Training {
     pub options: TrainOptions,
     /// Whether the original's own scores are learned even where there are labels.
     pub distill: bool,
+    /// Which share of the target comes from the labels where both they and the original's scores
+    /// are learned; nothing where one of them is.
+    pub label_share: Option<f64>,
     /// Where a line of JSON goes for each epoch and every 100 steps; appended.
     #[serde(skip)]
     pub log: Option<PathBuf>,

@@ -75,7 +75,7 @@ fn of_the_main_job() -> Vec<Case> {
     let case = |flag, line: &str, expected| Case {
         command: "",
         flag,
-        line: leak(format!("{files} {line}")),
+        line: leak(if line.starts_with('@') { line.to_owned() } else { format!("{files} {line}") }),
         expected,
     };
     vec![
@@ -83,6 +83,11 @@ fn of_the_main_job() -> Vec<Case> {
         case("--epochs", "--epochs 1", Seen(|_, run| run.json().pointer("/agreement/tuned").is_some())),
         case("--distill", "--epochs 1 --distill", Json("/training/distill", json!(true))),
         case("--distill", "--distill", Error("--distill: has no effect without --epochs")),
+        case("--label-share", "--label-share 0.5", Error("--label-share: has no effect without --epochs")),
+        case("--label-share", "--epochs 1 --label-share 0.5", Error("--label-share: the samples have no labels")),
+        case("--label-share", "--epochs 1 --label-share 1.5", Error("must be from 0 to 1")),
+        case("--label-share", "--epochs 1 --label-share 0.5 --distill", Error("cannot be used with")),
+        case("--label-share", "@in.onnx @out.onnx --data @images.idx --classes 4 --epochs 1 --label-share 0.5 --json", Json("/training/label_share", json!(0.5))),
         case("--optimizer", "--epochs 1 --optimizer sgd", Json("/training/optimizer/name", json!("sgd"))),
         case("--learning-rate", "--epochs 1 --learning-rate 0.5", Json("/training/learning_rate", json!(0.5))),
         case("--learning-rate", "--learning-rate 0.5", Error("--learning-rate: has no effect without --epochs")),
@@ -99,5 +104,8 @@ fn of_the_main_job() -> Vec<Case> {
             log.contains("\"event\":\"epoch\"")
         })),
         case("--checkpoint", "--epochs 1 --checkpoint @in.onnx", Error("is no checkpoint of a training run")),
+        case("--checkpoint", "--epochs 1 --checkpoint @state --max-bytes 1GB", Error("--checkpoint: keeps the state of one training")),
+        case("--checkpoint", "--epochs 1 --checkpoint @state --baselines", Error("and --baselines trains several heads")),
+        case("--checkpoint", "--epochs 1 --checkpoint @state --granularity auto", Error("and --granularity auto trains several heads")),
     ]
 }

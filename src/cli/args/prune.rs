@@ -48,6 +48,10 @@ pub(in super::super) struct PruneArgs {
     /// where there are any]
     #[arg(long, help_heading = "Training")]
     pub(in super::super) distill: bool,
+    /// With --epochs and labels, which share of the target comes from them, the rest from the original's
+    /// own scores: from 0 to 1 [default: 1]
+    #[arg(long, value_name = "SHARE", value_parser = values::share, allow_negative_numbers = true, conflicts_with = "distill", help_heading = "Training")]
+    pub(in super::super) label_share: Option<f64>,
     #[command(flatten)]
     pub(in super::super) trunk: TrunkFlags,
     #[command(flatten)]
