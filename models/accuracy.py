@@ -33,9 +33,13 @@ TITLES = {
 }
 SAMPLES = 6000
 EPOCHS = 5
+# Share of the labels in the target, where the original's own scores are learned beside them.
+LABEL_SHARE = 0.5
 MAX_DROP = 0.5
 # Images of the transfer runs: the trunk takes some 30 ms for each on two cores.
-TRANSFER_TRAIN, TRANSFER_TEST = 6000, 2000
+TRANSFER_TRAIN, TRANSFER_TEST = 3000, 1000
+# Of which so many choose the neurons and are what the repair is solved on: ImageNet has 1000 classes.
+TRANSFER_SAMPLES = 1000
 TRANSFER_KEEP = ("0.5", "0.25", "0.1", "0.05")
 
 # Points below the original that are allowed (net: keep: points).
@@ -92,6 +96,9 @@ class Runs:
             report = {}
         kept = {key: report.get(key) for key in KEPT if report.get(key) is not None}
         kept |= {"exit": ran.returncode, "seconds": round(seconds, 2), "program": self.version}
+        training = report.get("training") or {}
+        if training:
+            kept["validation_loss"] = training["history"][training["best"]]["validation_loss"]
         kept["bytes"] = (report.get("output") or {}).get("bytes")
         if ran.returncode not in (0, 1) or not report:
             kept["error"] = " ".join(ran.stderr.split())[-400:]
@@ -248,14 +255,24 @@ labels, since there are none. The best of each column is bold; in brackets, what
                 [model, keep, ours, f"{residual[ours]:.2f}", theirs, f"{others[theirs]:.2f}", f"{margin:+.2f}"]
             )
     header = ["net", "keep", "best with residual scaling", "", "best without (obs aside)", "", "difference"]
-    return text + "\n" + table(header, beaten) + "\n"
+    text += "\n" + table(header, beaten) + "\n"
+    lost = [f"{model} at {keep}" for model, keep, *_, margin in beaten if not margin.startswith("+")]
+    if lost:
+        text += f"""
+Residual scaling does not win everywhere: {", ".join(lost)}. At 0.05 the pooled nets keep 7 neurons for ten classes. What
+these can carry together is settled by the last of more than a hundred steps, each of which looks at one neuron by itself and
+at the derivatives of the whole net; the same choice on other samples (`obs`, `random`) is up to four points away, and
+nothing is best on both pooled nets.
+"""
+    return text
 
 
 def tuning_table(runs, seeds):
-    def words(model, keep, seed, data):
-        more = ["--samples", SAMPLES, "--seed", seed, "--keep", keep, "--epochs", EPOCHS]
+    def words(model, keep, seed, data, *flags):
+        more = ["--samples", SAMPLES, "--seed", seed, "--keep", keep, "--epochs", EPOCHS, *flags]
         return prune(model, *more, data=data)
 
+    mixed = ["--label-share", LABEL_SHARE]
     rows = []
     for model in MODELS:
         for keep in ALLOWED_TUNED[model]:
@@ -263,22 +280,39 @@ def tuning_table(runs, seeds):
             def labelled(seed):
                 return runs(*words(model, keep, seed, "TRAIN"))
 
+            def both(seed):
+                return runs(*words(model, keep, seed, "TRAIN", *mixed))
+
             def unlabelled(seed):
                 return runs(*words(model, keep, seed, "IMAGES"))
 
             base = over_seeds(seeds, labelled, "original")
-            tuned = over_seeds(seeds, labelled, "tuned")
-            below, met = against(tuned, base, ALLOWED_TUNED[model][keep])
-            repaired = over_seeds(seeds, labelled, "repaired")
-            distilled = over_seeds(seeds, unlabelled, "tuned")
-            rows.append([TITLES[model], base, keep, repaired, tuned, below, met, distilled])
-    header = ["net", "original", "keep", "repaired", "with labels", "points below", "allowed", "without labels"]
+            repaired, distilled = over_seeds(seeds, labelled, "repaired"), over_seeds(seeds, unlabelled, "tuned")
+            cells = []
+            for run in (labelled, both):
+                losses = Cell([run(seed).get("validation_loss") for seed in seeds])
+                cells.append((losses.median, over_seeds(seeds, run, "tuned")))
+            # By the validation samples, never by the test images.
+            chosen = min((loss, at) for at, (loss, _) in enumerate(cells))[1]
+            below, met = against(cells[chosen][1], base, ALLOWED_TUNED[model][keep])
+            shown_cells = []
+            for at, (loss, cell) in enumerate(cells):
+                text = f"{cell} [{loss:.4f}]"
+                shown_cells.append(f"**{text}**" if at == chosen else text)
+            rows.append([TITLES[model], base, keep, repaired, *shown_cells, below, met, distilled])
+    header = [
+        "net", "original", "keep", "repaired", "labels", "labels and scores", "points below", "allowed",
+        "scores alone",
+    ]  # fmt: skip
     return f"""## Fine-tuning
 
-After the repair, {EPOCHS} epochs over the 60,000 training images on cached features: against the labels, or, where there
-are none (`--data IMAGES`), against the original's own scores.
+After the repair, {EPOCHS} epochs over the 60,000 training images on cached features: against the labels; against the
+labels and the original's own class probabilities, half of each; or, where there are no labels (`--data IMAGES`), against the
+original's scores alone. In brackets, the loss on the validation samples, which are training images that were not
+trained on; of the two with labels the one with the smaller loss is bold and counted.
 
 {shown(words("MODEL", "KEEP", "SEED", "TRAIN"))}
+{shown(words("MODEL", "KEEP", "SEED", "TRAIN", *mixed))}
 
 {table(header, rows)}
 """
@@ -316,7 +350,7 @@ except for the last check of the file. A budget that cannot be met ends with exi
 
 
 def transfer_table(runs, seeds):
-    data = ["--data", "PART", "--test", "TESTPART", "--resize", "224", "--samples", TRANSFER_TRAIN]
+    data = ["--data", "PART", "--test", "TESTPART", "--resize", "224", "--samples", TRANSFER_SAMPLES]
 
     def whole(seed, epochs):
         return ["finetune", "LITE", "OUT", "--classes", "from-data", *data, "--seed", seed, "--epochs", epochs]
