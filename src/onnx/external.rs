@@ -9,7 +9,7 @@
 use std::{
     collections::BTreeMap,
     fs::{File, Metadata},
-    io::{self, Read, Seek, SeekFrom},
+    io,
     ops::Range,
     path::{Component, Path, PathBuf},
 };
@@ -19,6 +19,7 @@ use bytes::Bytes;
 use super::{
     check::at,
     layout::{is_external, layout},
+    mapped,
     model::Limits,
     proto::{ModelProto, StringStringEntryProto},
     walk::{Held, stored},
@@ -206,7 +207,7 @@ fn read_file(
                 limits.external_bytes
             ),
         })?;
-        let bytes = read_span(&mut file, &span).map_err(Error::io(path))?;
+        let bytes = mapped::bytes(&mut file, metadata.len(), &span).map_err(Error::io(path))?;
         let inside = rest.partition_point(|piece| piece.range.start <= span.end);
         let (here, behind) = rest.split_at_mut(inside);
         for piece in here {
@@ -285,18 +286,6 @@ fn spans<'r>(ranges: impl Iterator<Item = &'r Range<u64>>) -> Vec<Range<u64>> {
         }
     }
     spans
-}
-
-fn read_span(file: &mut File, span: &Range<u64>) -> io::Result<Bytes> {
-    let length = usize::try_from(span.end - span.start).map_err(io::Error::other)?;
-    let mut bytes = Vec::new();
-    bytes.try_reserve_exact(length)?;
-    file.seek(SeekFrom::Start(span.start))?;
-    file.take(span.end - span.start).read_to_end(&mut bytes)?;
-    if bytes.len() != length {
-        return Err(io::ErrorKind::UnexpectedEof.into());
-    }
-    Ok(bytes.into())
 }
 
 fn fill(piece: &mut Piece<'_, '_>, span: &Bytes, span_start: u64) -> io::Result<()> {

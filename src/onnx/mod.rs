@@ -3,10 +3,9 @@
 //! Nothing here knows what a graph means; see [`crate::graph`] for that. Weights stay shared bytes
 //! ([`bytes::Bytes`]) from the file that was read to the file that is written.
 //!
-//! - In: `model` reads a file; `sniff` says what it is when it is no model; `wire` refuses fields
-//!   that would be lost; `external` reads weights from other files; `remote`
-//!   fetches what lies at an address; `check` compares tensors with
-//!   their shapes.
+//! - In: `model` reads a file, or has `mapped` leave a large one to the kernel; `remote` fetches what
+//!   lies at an address; `sniff` says what it is when it is no model; `wire` refuses fields that would
+//!   be lost; `external` reads weights from other files; `check` compares tensors with their shapes.
 //! - Out: `save` puts whole files in place; `stream` encodes around the weights; `detach` moves
 //!   weights to a data file; [`digest()`] hashes what would be written.
 //! - Between: `walk` finds every tensor; `layout`, `decode`, `cast` and [`mod@slice`] turn bytes
@@ -22,6 +21,7 @@ mod digest;
 mod dtype;
 mod external;
 mod layout;
+mod mapped;
 mod model;
 mod node;
 mod remote;

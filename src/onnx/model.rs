@@ -2,7 +2,6 @@
 
 use std::{
     fs::File,
-    io::Read,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -11,7 +10,7 @@ use bytes::Bytes;
 use prost::Message;
 
 use super::{
-    check::check, external, proto::ModelProto, remote, save::Storage, sniff::looks_like,
+    check::check, external, mapped, proto::ModelProto, remote, save::Storage, sniff::looks_like,
     walk::stored, wire,
 };
 use crate::{
@@ -166,15 +165,8 @@ fn read(path: &Path, limits: &Limits) -> Result<Bytes> {
             limits.model_bytes
         )));
     }
-    let mut bytes = Vec::new();
-    let capacity = usize::try_from(length).unwrap_or(usize::MAX);
-    bytes
-        .try_reserve_exact(capacity)
-        .map_err(|error| format(format!("{length} bytes do not fit into memory: {error}")))?;
-    File::open(path)
-        .and_then(|file| file.take(length).read_to_end(&mut bytes))
-        .map_err(Error::io(path))?;
-    Ok(bytes.into())
+    let mut file = File::open(path).map_err(Error::io(path))?;
+    mapped::bytes(&mut file, length, &(0..length)).map_err(Error::io(path))
 }
 
 fn decode(bytes: Bytes, limits: &Limits) -> Result<ModelProto, String> {
