@@ -174,7 +174,7 @@ impl TensorData {
             ($($variant:ident)*) => {
                 match self {
                     $(Self::$variant(v) => {
-                        Self::$variant(super::slice::select_values(v, shape, axis, keep)?)
+                        Self::$variant(super::slice::select_axis(v, shape, axis, keep)?)
                     })*
                 }
             };

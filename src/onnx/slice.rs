@@ -1,9 +1,12 @@
 //! Cutting weights along an axis, on their bytes, whatever the element type.
 
+use std::collections::BTreeMap;
+
 use super::{
     decode::{raw_bytes, to_dim},
     layout::layout,
     proto::TensorProto,
+    tensor::Tensor,
 };
 use crate::error::{Error, Result, Site};
 
@@ -19,14 +22,24 @@ const SHORT_RUN: usize = 8;
 /// [`Error::Argument`] when the axis or an index is out of range, [`Error::Invalid`] when the
 /// weight itself is broken, [`Error::Unsupported`] for strings and types narrower than a byte.
 pub fn select(proto: &TensorProto, axis: usize, keep: &[usize]) -> Result<TensorProto> {
+    select_all(proto, &[(axis, keep.to_vec())])
+}
+
+/// [`select`] along several axes in one pass: of the weight nothing else is looked at, and nothing
+/// is made in between. An axis that is named twice is cut twice.
+///
+/// # Errors
+/// Those of [`select`].
+pub fn select_all(proto: &TensorProto, axes: &[(usize, Vec<usize>)]) -> Result<TensorProto> {
     let layout = layout(proto)?;
+    let cuts = cuts(&layout.shape, axes)?;
     let bytes = raw_bytes(proto, &layout)?;
     let raw = match layout.dtype.bytes() {
-        Some(1) => select_chunks::<1>(&bytes, &layout.shape, axis, keep)?,
-        Some(2) => select_chunks::<2>(&bytes, &layout.shape, axis, keep)?,
-        Some(4) => select_chunks::<4>(&bytes, &layout.shape, axis, keep)?,
-        Some(8) => select_chunks::<8>(&bytes, &layout.shape, axis, keep)?,
-        Some(16) => select_chunks::<16>(&bytes, &layout.shape, axis, keep)?,
+        Some(1) => select_chunks::<1>(&bytes, &layout.shape, &cuts),
+        Some(2) => select_chunks::<2>(&bytes, &layout.shape, &cuts),
+        Some(4) => select_chunks::<4>(&bytes, &layout.shape, &cuts),
+        Some(8) => select_chunks::<8>(&bytes, &layout.shape, &cuts),
+        Some(16) => select_chunks::<16>(&bytes, &layout.shape, &cuts),
         _ => {
             return Err(Error::Unsupported {
                 site: Site::value(proto.name()),
@@ -35,7 +48,9 @@ pub fn select(proto: &TensorProto, axis: usize, keep: &[usize]) -> Result<Tensor
         }
     };
     let mut dims = proto.dims.clone();
-    dims[axis] = to_dim(keep.len());
+    for cut in &cuts {
+        dims[cut.axis] = to_dim(cut.keep.len());
+    }
     Ok(TensorProto {
         dims,
         data_type: proto.data_type,
@@ -45,6 +60,33 @@ pub fn select(proto: &TensorProto, axis: usize, keep: &[usize]) -> Result<Tensor
         raw_data: Some(raw.into()),
         ..TensorProto::default()
     })
+}
+
+/// Gives the values as f32, in order, to `take`: `block` at a time, of which the last may be fewer.
+///
+/// # Errors
+/// Those of [`Tensor::from_proto`].
+pub fn each_block(proto: &TensorProto, block: usize, mut take: impl FnMut(&[f32])) -> Result<()> {
+    let layout = layout(proto)?;
+    let bytes = raw_bytes(proto, &layout)?;
+    let Some(width) = layout.dtype.bytes() else {
+        take(&Tensor::from_proto(proto)?.to_f32());
+        return Ok(());
+    };
+    let mut start = 0;
+    while start < layout.count {
+        let end = (start + block.max(1)).min(layout.count);
+        let part = TensorProto {
+            dims: vec![to_dim(end - start)],
+            data_type: proto.data_type,
+            name: proto.name.clone(),
+            raw_data: Some(bytes.slice(start * width..end * width)),
+            ..TensorProto::default()
+        };
+        take(&Tensor::from_proto(&part)?.to_f32());
+        start = end;
+    }
+    Ok(())
 }
 
 /// The weight with its two axes exchanged, values in `raw_data`; nothing when it has not two axes
@@ -132,52 +174,97 @@ pub fn scattered(
     })
 }
 
-/// `bytes` are values of `N` bytes each.
-fn select_chunks<const N: usize>(
-    bytes: &[u8],
-    shape: &[usize],
+/// What stays of one axis.
+struct Cut {
     axis: usize,
-    keep: &[usize],
-) -> Result<Vec<u8>> {
-    let (values, _) = bytes.as_chunks::<N>();
-    Ok(select_values(values, shape, axis, keep)?.into_flattened())
+    keep: Vec<usize>,
+    runs: Vec<(usize, usize)>,
 }
 
-/// `values` has this `shape`; runs of neighbouring indices are copied as one piece.
-pub(super) fn select_values<T: Copy>(
+/// One cut per axis that is named, the outermost first.
+fn cuts(shape: &[usize], axes: &[(usize, Vec<usize>)]) -> Result<Vec<Cut>> {
+    let mut kept: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+    for (axis, keep) in axes {
+        let Some(&size) = shape.get(*axis) else {
+            return Err(out_of_range(*axis, shape));
+        };
+        let before = kept.remove(axis);
+        let after = keep.iter().map(|&index| {
+            let place = match &before {
+                Some(before) => before.get(index).copied(),
+                None => (index < size).then_some(index),
+            };
+            place.ok_or_else(|| Error::Argument {
+                name: "keep",
+                what: format!("index {index} is outside axis {axis} of shape {shape:?}"),
+            })
+        });
+        kept.insert(*axis, after.collect::<Result<_>>()?);
+    }
+    let cuts = kept.into_iter().map(|(axis, keep)| Cut {
+        axis,
+        runs: runs(&keep),
+        keep,
+    });
+    Ok(cuts.collect())
+}
+
+/// `bytes` are values of `N` bytes each.
+fn select_chunks<const N: usize>(bytes: &[u8], shape: &[usize], cuts: &[Cut]) -> Vec<u8> {
+    let (values, _) = bytes.as_chunks::<N>();
+    select_values(values, shape, cuts).into_flattened()
+}
+
+/// The values whose index on `axis` of `shape` is in `keep`, in that order.
+pub(super) fn select_axis<T: Copy>(
     values: &[T],
     shape: &[usize],
     axis: usize,
     keep: &[usize],
 ) -> Result<Vec<T>> {
-    let Some(&size) = shape.get(axis) else {
-        return Err(out_of_range(axis, shape));
+    let cuts = cuts(shape, &[(axis, keep.to_vec())])?;
+    Ok(select_values(values, shape, &cuts))
+}
+
+fn select_values<T: Copy>(values: &[T], shape: &[usize], cuts: &[Cut]) -> Vec<T> {
+    let mut sizes = shape.to_vec();
+    for cut in cuts {
+        sizes[cut.axis] = cut.keep.len();
+    }
+    let mut selected = Vec::with_capacity(sizes.iter().product());
+    if !values.is_empty() {
+        extend(&mut selected, values, shape, cuts);
+    }
+    selected
+}
+
+/// Appends what stays of `values`, which have the last axes of `shape`, all that are cut among them.
+fn extend<T: Copy>(to: &mut Vec<T>, values: &[T], shape: &[usize], cuts: &[Cut]) {
+    let Some((cut, deeper)) = cuts.split_first() else {
+        return to.extend_from_slice(values);
     };
-    if let Some(index) = keep.iter().find(|&&index| index >= size) {
-        return Err(Error::Argument {
-            name: "keep",
-            what: format!("index {index} is outside axis {axis} of shape {shape:?}"),
-        });
+    let inner: usize = shape[cut.axis + 1..].iter().product();
+    let blocks = values.chunks_exact(shape[cut.axis] * inner);
+    if !deeper.is_empty() {
+        for block in blocks {
+            for &index in &cut.keep {
+                let part = &block[index * inner..(index + 1) * inner];
+                extend(to, part, shape, deeper);
+            }
+        }
+        return;
     }
-    let outer: usize = shape[..axis].iter().product();
-    let inner: usize = shape[axis + 1..].iter().product();
-    let mut selected = Vec::with_capacity(outer * keep.len() * inner);
-    if size * inner == 0 {
-        return Ok(selected);
-    }
-    let runs = runs(keep);
     // Short runs on the last axis: value by value is faster than a copy per run.
-    let is_scattered = inner == 1 && keep.len() < SHORT_RUN * runs.len();
-    for block in values.chunks_exact(size * inner) {
+    let is_scattered = inner == 1 && cut.keep.len() < SHORT_RUN * cut.runs.len();
+    for block in blocks {
         if is_scattered {
-            selected.extend(keep.iter().map(|&index| block[index]));
+            to.extend(cut.keep.iter().map(|&index| block[index]));
         } else {
-            for &(start, end) in &runs {
-                selected.extend_from_slice(&block[start * inner..end * inner]);
+            for &(start, end) in &cut.runs {
+                to.extend_from_slice(&block[start * inner..end * inner]);
             }
         }
     }
-    Ok(selected)
 }
 
 /// Half-open ranges of consecutive indices.
@@ -202,7 +289,27 @@ fn out_of_range(axis: usize, shape: &[usize]) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::onnx::{DataType, Tensor, TensorData};
+    use crate::onnx::{DataType, TensorData};
+
+    #[test]
+    fn blocks_are_all_values_in_order() {
+        let whole = Tensor::i64([2, 5], (0..10).collect()).unwrap();
+        for (dtype, block, sizes) in [
+            (DataType::Float, 4, &[4, 4, 2][..]),
+            (DataType::Float16, 5, &[5, 5]),
+            (DataType::Int8, 100, &[10]),
+        ] {
+            let proto = whole.cast(dtype).unwrap().to_proto("w");
+            let (mut seen, mut values) = (vec![], vec![]);
+            each_block(&proto, block, |part| {
+                seen.push(part.len());
+                values.extend_from_slice(part);
+            })
+            .unwrap();
+            assert_eq!(seen, sizes);
+            assert_eq!(values, *whole.to_f32());
+        }
+    }
 
     #[test]
     fn scattered_puts_back_what_select_took() {
@@ -218,6 +325,7 @@ mod tests {
         for (axis, keep) in &axes {
             part = select(&part, *axis, keep).unwrap();
         }
+        assert_eq!(select_all(&whole, &axes).unwrap(), part);
         let same = scattered(&whole, &axes, &part).unwrap();
         assert_eq!(
             same.raw_data,
@@ -232,6 +340,11 @@ mod tests {
         assert_eq!(*Tensor::from_proto(&changed).unwrap().to_i64(), expected);
         // An axis that was cut twice: kept places of kept places.
         let twice = [(1, vec![1, 2]), (1, vec![1])];
+        assert_eq!(
+            select_all(&whole, &twice).unwrap(),
+            select(&whole, 1, &[2]).unwrap()
+        );
+        assert!(select_all(&whole, &[(1, vec![1, 2]), (1, vec![2])]).is_err());
         let changed = scattered(&whole, &twice, &numbers([2, 1, 4], 50)).unwrap();
         assert_eq!(
             Tensor::from_proto(&changed).unwrap().to_i64()[8..12],

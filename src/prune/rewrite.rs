@@ -6,7 +6,7 @@ use super::{Group, Source, group::ConstantCut, plan::Plan};
 use crate::{
     error::{Error, Result},
     graph::{Graph, NodeId, Patch, Shapes, Use, ValueId},
-    onnx::{Dim, ModelProto, NodeProto, Tensor, TensorProto, slice},
+    onnx::{Dim, ModelProto, NodeProto, Tensor, slice},
 };
 
 /// The model with only the neurons of `plan` left; it has one entry per group.
@@ -101,10 +101,8 @@ pub(super) fn cut_constant(
         what: format!("its input {} is no constant", at.input),
     };
     let value = graph.input(at.node, at.input).ok_or_else(missing)?;
-    let mut tensor: TensorProto = graph.constant(value).ok_or_else(missing)?.clone();
-    for (axis, kept) in axes {
-        tensor = slice::select(&tensor, *axis, kept)?;
-    }
+    let whole = graph.constant(value).ok_or_else(missing)?;
+    let mut tensor = slice::select_all(whole, axes)?;
     if !is_own_initializer(graph, value) {
         let name = patch.fresh_name(graph, &format!("{}_cut", graph.name(value)));
         tensor.name = Some(name.clone());
