@@ -3,11 +3,12 @@
 use super::{Request, cells::SinkView};
 use crate::{
     error::{Error, Result},
-    onnx::{Tensor, TensorProto, slice},
+    onnx::{TensorProto, slice},
 };
 
-/// Values decoded at a time.
-const BLOCK: usize = 1 << 20;
+/// Values decoded at a time: few enough to stay in the cache, and to come from memory that was used before. Blocks of
+/// 4 MB go back to the system each time, which took longer than adding them up.
+const BLOCK: usize = 1 << 15;
 
 /// Weights of one sink, with the axis that counts the neurons.
 struct Outgoing<'a> {
@@ -33,22 +34,19 @@ pub(super) fn outgoing(
     } = find(request, view)?;
     let sizes = tensor.dims.iter().map(|&size| usize::try_from(size));
     let shape: Vec<usize> = sizes.map(Result::unwrap_or_default).collect();
-    let row: usize = shape[1..].iter().product();
     let inner: usize = shape[axis + 1..].iter().product();
-    let rows: Vec<usize> = (0..shape[0]).collect();
-    for block in rows.chunks((BLOCK / row.max(1)).max(1)) {
-        let part = Tensor::from_proto(&slice::select(tensor, 0, block)?)?;
-        let before = block.first().map_or(0, |first| first * row);
-        for (index, value) in part.to_f32().iter().enumerate() {
-            let (outer, within) = (
-                (before + index) / inner.max(1),
-                (before + index) % inner.max(1),
-            );
-            let column = outer / shape[axis] * inner + within;
-            take(outer % shape[axis], column, f64::from(*value) * factor);
+    let (mut place, mut column) = (0, 0);
+    slice::each_block(tensor, BLOCK.next_multiple_of(inner.max(1)), |values| {
+        for run in values.chunks(inner.max(1)) {
+            for (within, &value) in run.iter().enumerate() {
+                take(place, column + within, f64::from(value) * factor);
+            }
+            place += 1;
+            if place == shape[axis] {
+                (place, column) = (0, column + inner);
+            }
         }
-    }
-    Ok(())
+    })
 }
 
 /// Weights of each place on the sink's neuron axis.
