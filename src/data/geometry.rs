@@ -237,11 +237,12 @@ impl Geometry {
     /// Runs both steps.
     pub(super) fn apply(&self, pixels: Pixels) -> Pixels {
         let resized = self.resized(pixels.size);
-        let pixels = pixels.resized(resized, self.interpolation);
-        let Some(crop) = self.crop else { return pixels };
+        let Some(crop) = self.crop else {
+            return pixels.resized(resized, self.interpolation);
+        };
         let top = self.centring.start(resized.height, crop.height);
         let left = self.centring.start(resized.width, crop.width);
-        pixels.window(crop, top, left)
+        pixels.resized_window(resized, self.interpolation, crop, (top, left))
     }
 
     /// The largest image, in pixels, that the resize step makes of one of `size`.

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use super::geometry::Size;
-use super::resize::{Interpolation, resize};
+use super::resize::{Interpolation, Part, resize, resize_part};
 use crate::error::{Error, Result};
 
 /// Which channels the model is fed with, in which order.
@@ -81,6 +81,35 @@ impl Pixels {
         let bytes = resize(&self.bytes, from, (size.height, size.width), filter);
         Self {
             size,
+            bytes,
+            ..self
+        }
+    }
+
+    /// `self.resized(size, filter).window(window, top, left)`; where the window lies inside, without the rest.
+    pub(super) fn resized_window(
+        self,
+        size: Size,
+        filter: Interpolation,
+        window: Size,
+        (top, left): (isize, isize),
+    ) -> Self {
+        let inside = |start: isize, length: usize, all: usize| {
+            let start = usize::try_from(start).ok()?;
+            let range = start..start.checked_add(length)?;
+            (range.end <= all).then_some(range)
+        };
+        let rows = inside(top, window.height, size.height);
+        let columns = inside(left, window.width, size.width);
+        let (Some(rows), Some(columns), true) = (rows, columns, size != self.size) else {
+            return self.resized(size, filter).window(window, top, left);
+        };
+        let from = (self.size.height, self.size.width, self.channels);
+        let part = Part { rows, columns };
+        let to = (size.height, size.width);
+        let bytes = resize_part(&self.bytes, from, to, &part, filter);
+        Self {
+            size: window,
             bytes,
             ..self
         }

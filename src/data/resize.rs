@@ -8,7 +8,7 @@
 //! the width (python-pillow/Pillow#9549; 500x333 to 224x224 for one), which changes pixels at hard edges by up to 23
 //! levels (bicubic); the order models were trained with is kept here.
 
-use std::{f64::consts::PI, str::FromStr};
+use std::{f64::consts::PI, ops::Range, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
@@ -128,66 +128,123 @@ fn sinc(x: f64) -> f64 {
     }
 }
 
+/// A part of the resized image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Part {
+    pub(super) rows: Range<usize>,
+    pub(super) columns: Range<usize>,
+}
+
 /// Resizes `bytes`, `[height, width, channels]` row-major, to `[new_height, new_width, channels]`.
 ///
 /// All sizes are at least 1 and `bytes` is as long as they say.
 pub(super) fn resize(
     bytes: &[u8],
-    (height, width, channels): (usize, usize, usize),
+    from: (usize, usize, usize),
     (new_height, new_width): (usize, usize),
     filter: Interpolation,
 ) -> Vec<u8> {
-    let Some(support) = filter.support() else {
-        return nearest(bytes, (height, width, channels), (new_height, new_width));
+    let all = Part {
+        rows: 0..new_height,
+        columns: 0..new_width,
     };
-    let narrowed;
-    let mut source = bytes;
-    if new_width != width {
-        let weights = Weights::new(width, new_width, filter, support);
-        narrowed = columns(source, (width, channels), &weights);
-        source = &narrowed;
+    resize_part(bytes, from, (new_height, new_width), &all, filter)
+}
+
+/// The pixels of [`resize`] that lie in `part`; nothing else is computed.
+pub(super) fn resize_part(
+    bytes: &[u8],
+    (height, width, channels): (usize, usize, usize),
+    (new_height, new_width): (usize, usize),
+    part: &Part,
+    filter: Interpolation,
+) -> Vec<u8> {
+    let Some(support) = filter.support() else {
+        let rows = &sources(height, new_height)[part.rows.clone()];
+        let columns = &sources(width, new_width)[part.columns.clone()];
+        return nearest(bytes, (width, channels), rows, columns);
+    };
+    let vertical = (new_height != height)
+        .then(|| Weights::new(height, new_height, &part.rows, filter, support));
+    let read = match &vertical {
+        Some(weights) => weights.read(),
+        None => part.rows.clone(),
+    };
+    let source = &bytes[read.start * width * channels..read.end * width * channels];
+    let narrowed = if new_width != width {
+        let weights = Weights::new(width, new_width, &part.columns, filter, support);
+        columns(source, (width, channels), &weights)
+    } else {
+        let kept = part.columns.start * channels..part.columns.end * channels;
+        let rows = source.chunks_exact(width * channels);
+        rows.flat_map(|row| &row[kept.clone()]).copied().collect()
+    };
+    match vertical {
+        Some(weights) => rows(
+            &narrowed,
+            part.columns.len() * channels,
+            read.start,
+            &weights,
+        ),
+        None => narrowed,
     }
-    if new_height == height {
-        return source.to_vec();
-    }
-    let weights = Weights::new(height, new_height, filter, support);
-    rows(source, new_width * channels, &weights)
 }
 
 /// For each output position, where its source pixels start and their fixed-point weights.
 struct Weights {
-    spans: Vec<(usize, Vec<i32>)>,
+    spans: Vec<(usize, Range<usize>)>,
+    /// Those of all positions, one after the other.
+    fixed: Vec<i32>,
 }
 
 impl Weights {
-    /// `precompute_coeffs` and `normalize_coeffs_8bpc`.
-    fn new(size: usize, new_size: usize, filter: Interpolation, support: f64) -> Self {
+    /// `precompute_coeffs` and `normalize_coeffs_8bpc`, for the output positions in `part`.
+    fn new(
+        size: usize,
+        new_size: usize,
+        part: &Range<usize>,
+        filter: Interpolation,
+        support: f64,
+    ) -> Self {
         let scale = size as f64 / new_size as f64;
         let stretch = scale.max(1.0);
         let support = support * stretch;
-        let spans = (0..new_size)
-            .map(|position| {
-                let centre = (position as f64 + 0.5) * scale;
-                // The casts cut towards zero and at zero, as C's `(int)` and the check after it do.
-                let start = (centre - support + 0.5) as usize;
-                let end = ((centre + support + 0.5) as usize).min(size);
-                let weights: Vec<f64> = (start..end)
-                    .map(|source| filter.weight((source as f64 - centre + 0.5) * (1.0 / stretch)))
-                    .collect();
-                // A running sum, as in C: `Iterator::sum` may not promise the order.
-                let total = weights.iter().fold(0.0, |total, weight| total + weight);
-                let normal = |weight: &f64| {
-                    if total == 0.0 {
-                        *weight
-                    } else {
-                        weight / total
-                    }
-                };
-                let fixed = weights.iter().map(|weight| fixed_point(normal(weight)));
-                (start, fixed.collect())
-            })
-            .collect();
-        Self { spans }
+        let (mut spans, mut fixed) = (Vec::with_capacity(part.len()), Vec::new());
+        for position in part.clone() {
+            let centre = (position as f64 + 0.5) * scale;
+            // The casts cut towards zero and at zero, as C's `(int)` and the check after it do.
+            let start = (centre - support + 0.5) as usize;
+            let end = ((centre + support + 0.5) as usize).min(size);
+            let weights: Vec<f64> = (start..end)
+                .map(|source| filter.weight((source as f64 - centre + 0.5) * (1.0 / stretch)))
+                .collect();
+            // A running sum, as in C: `Iterator::sum` may not promise the order.
+            let total = weights.iter().fold(0.0, |total, weight| total + weight);
+            let normal = |weight: &f64| {
+                if total == 0.0 {
+                    *weight
+                } else {
+                    weight / total
+                }
+            };
+            let first = fixed.len();
+            fixed.extend(weights.iter().map(|weight| fixed_point(normal(weight))));
+            spans.push((start, first..fixed.len()));
+        }
+        Self { spans, fixed }
+    }
+
+    /// For each position, where its source pixels start, and their weights.
+    fn spans(&self) -> impl Iterator<Item = (usize, &[i32])> {
+        let spans = self.spans.iter();
+        spans.map(|(start, weights)| (*start, &self.fixed[weights.clone()]))
+    }
+
+    /// The source pixels that have a weight, with all between them.
+    fn read(&self) -> Range<usize> {
+        let start = self.spans().map(|(start, _)| start).min();
+        let end = self.spans().map(|(start, weights)| start + weights.len());
+        start.unwrap_or(0)..end.max().unwrap_or(0)
     }
 }
 
@@ -205,18 +262,41 @@ const HALF: i32 = 1 << (FRACTION_BITS - 1);
 
 /// The horizontal pass.
 fn columns(bytes: &[u8], (width, channels): (usize, usize), weights: &Weights) -> Vec<u8> {
+    match channels {
+        1 => columns_of::<1>(bytes, width, weights),
+        3 => columns_of::<3>(bytes, width, weights),
+        _ => columns_of_any(bytes, (width, channels), weights),
+    }
+}
+
+/// The sums of a pixel's channels stay in registers.
+fn columns_of<const CHANNELS: usize>(bytes: &[u8], width: usize, weights: &Weights) -> Vec<u8> {
+    let (pixels, _) = bytes.as_chunks::<CHANNELS>();
+    let mut out = Vec::with_capacity(pixels.len() / width * weights.spans.len());
+    for row in pixels.chunks_exact(width) {
+        out.extend(weights.spans().map(|(start, span)| {
+            let mut sums = [HALF; CHANNELS];
+            for (pixel, weight) in row[start..start + span.len()].iter().zip(span) {
+                for (sum, &value) in sums.iter_mut().zip(pixel) {
+                    *sum += i32::from(value) * weight;
+                }
+            }
+            sums.map(clip)
+        }));
+    }
+    out.into_flattened()
+}
+
+fn columns_of_any(bytes: &[u8], (width, channels): (usize, usize), weights: &Weights) -> Vec<u8> {
     let mut out = Vec::with_capacity(bytes.len() / width * weights.spans.len());
     for row in bytes.chunks_exact(width * channels) {
-        for (start, span) in &weights.spans {
+        for (start, span) in weights.spans() {
             let pixels = &row[start * channels..(start + span.len()) * channels];
             for channel in 0..channels {
-                let sum = pixels[channel..]
-                    .iter()
-                    .step_by(channels)
-                    .zip(span)
-                    .fold(HALF, |sum, (&pixel, weight)| {
-                        sum + i32::from(pixel) * weight
-                    });
+                let values = pixels[channel..].iter().step_by(channels);
+                let sum = values.zip(span).fold(HALF, |sum, (&value, weight)| {
+                    sum + i32::from(value) * weight
+                });
                 out.push(clip(sum));
             }
         }
@@ -224,13 +304,13 @@ fn columns(bytes: &[u8], (width, channels): (usize, usize), weights: &Weights) -
     out
 }
 
-/// The vertical pass; `stride` is a row's length in bytes.
-fn rows(bytes: &[u8], stride: usize, weights: &Weights) -> Vec<u8> {
+/// The vertical pass; `stride` is a row's length in bytes, and `bytes` begin with row `first` of the source.
+fn rows(bytes: &[u8], stride: usize, first: usize, weights: &Weights) -> Vec<u8> {
     let mut out = Vec::with_capacity(stride * weights.spans.len());
     let mut sums = vec![HALF; stride];
-    for (start, span) in &weights.spans {
+    for (start, span) in weights.spans() {
         sums.fill(HALF);
-        let source = bytes[start * stride..].chunks_exact(stride);
+        let source = bytes[(start - first) * stride..].chunks_exact(stride);
         for (row, weight) in source.zip(span) {
             for (sum, &pixel) in sums.iter_mut().zip(row) {
                 *sum += i32::from(pixel) * weight;
@@ -243,14 +323,14 @@ fn rows(bytes: &[u8], stride: usize, weights: &Weights) -> Vec<u8> {
 
 fn nearest(
     bytes: &[u8],
-    (height, width, channels): (usize, usize, usize),
-    (new_height, new_width): (usize, usize),
+    (width, channels): (usize, usize),
+    rows: &[usize],
+    columns: &[usize],
 ) -> Vec<u8> {
-    let (xs, ys) = (sources(width, new_width), sources(height, new_height));
-    let mut out = Vec::with_capacity(new_height * new_width * channels);
-    for y in ys {
+    let mut out = Vec::with_capacity(rows.len() * columns.len() * channels);
+    for y in rows {
         let row = &bytes[y * width * channels..];
-        for &x in &xs {
+        for x in columns {
             out.extend_from_slice(&row[x * channels..(x + 1) * channels]);
         }
     }

@@ -71,3 +71,31 @@ fn filters_read_back_what_they_print() {
     assert!("cubic-ish".parse::<Interpolation>().is_err());
     assert_eq!(Interpolation::from_pillow(6), None);
 }
+
+#[test]
+fn a_part_holds_the_pixels_of_the_whole() {
+    for channels in [1, 2, 3] {
+        let bytes: Vec<u8> = (0..37 * 23 * channels)
+            .map(|at| (at * 31 % 251) as u8)
+            .collect();
+        for (height, width) in [(16, 21), (37, 11), (50, 23), (37, 23), (80, 90)] {
+            let part = Part {
+                rows: height / 5..height - 2,
+                columns: width / 3..width - 1,
+            };
+            for (filter, ..) in Interpolation::ALL {
+                let from = (37, 23, channels);
+                let whole = resize(&bytes, from, (height, width), filter);
+                let expected: Vec<u8> = (part.rows.clone())
+                    .flat_map(|y| part.columns.clone().map(move |x| y * width + x))
+                    .flat_map(|pixel| whole[pixel * channels..(pixel + 1) * channels].to_vec())
+                    .collect();
+                let seen = resize_part(&bytes, from, (height, width), &part, filter);
+                assert!(
+                    seen == expected,
+                    "{filter:?} to {height}x{width}x{channels}"
+                );
+            }
+        }
+    }
+}
