@@ -110,8 +110,12 @@ impl ModelInput {
             repeat_last(&mut values, count, size);
             shape[0] = size;
         }
+        let input = Tensor::f32(shape, values)?;
         Ok(Samples {
-            input: Tensor::f32(shape, values)?.cast(self.dtype)?,
+            input: match self.dtype {
+                DataType::Float => input,
+                dtype => input.cast(dtype)?,
+            },
             count,
             labels,
         })
