@@ -6,9 +6,7 @@ use onnx_prune::{
     report,
 };
 
-use super::{
-    Outcome, args::Global, checks, options, output, progress::Terminal, train::FinetuneArgs,
-};
+use super::{Outcome, args::Global, checks, options, train::FinetuneArgs};
 
 pub(super) fn run(args: &FinetuneArgs, global: &Global) -> Result<Outcome> {
     checks::test(args.test.as_deref(), &args.data)?;
@@ -28,9 +26,9 @@ pub(super) fn run(args: &FinetuneArgs, global: &Global) -> Result<Outcome> {
             score_with: ScoreWith::Target,
         }),
     };
-    let terminal = Terminal::new(global);
-    let found = pipeline::finetune(&options, &terminal)?;
-    drop(terminal);
-    output::print(global, &found, || report::finetuned(&found))?;
-    Ok(Outcome::of(found.passed))
+    let found = args
+        .timings
+        .run(global, |watch| pipeline::finetune(&options, watch))?;
+    found.print(global, report::finetuned)?;
+    Ok(Outcome::of(found.report.passed))
 }

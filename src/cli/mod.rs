@@ -24,6 +24,7 @@ mod runtime;
 mod score;
 mod shell;
 mod study;
+mod timings;
 mod train;
 mod values;
 mod verify;

@@ -64,6 +64,11 @@ pub(super) fn command() -> String {
     format!("onnx-prune {}", words.join(" "))
 }
 
+/// Prints on stderr; that it is closed can be told nowhere.
+pub(super) fn aside(text: &str) {
+    let _ = writeln!(anstream::stderr(), "\n{text}");
+}
+
 /// A text file that appears whole or not at all.
 pub(super) struct File {
     path: PathBuf,

@@ -11,20 +11,19 @@ use super::{
     Outcome,
     args::{Global, PruneArgs},
     checks, options, output,
-    progress::Terminal,
 };
 
 pub(super) fn run(args: &PruneArgs, global: &Global) -> Result<Outcome> {
     let options = options_of(args)?;
     let file = Report::create(args, &options)?;
-    let terminal = Terminal::new(global);
-    let found = pipeline::prune(&options, &terminal)?;
-    drop(terminal);
+    let found = args
+        .timings
+        .run(global, |watch| pipeline::prune(&options, watch))?;
     if let Some(file) = file {
-        file.write(&found)?;
+        file.write(&found.report)?;
     }
-    output::print(global, &found, || report::pruned(&found))?;
-    Ok(Outcome::of(found.passed))
+    found.print(global, report::pruned)?;
+    Ok(Outcome::of(found.report.passed))
 }
 
 /// The file of --report.

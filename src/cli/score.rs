@@ -13,7 +13,6 @@ use super::{
     Outcome,
     args::{Global, ScoreArgs},
     options, output,
-    progress::Terminal,
 };
 
 pub(super) fn run(args: &ScoreArgs, global: &Global) -> Result<Outcome> {
@@ -39,16 +38,16 @@ fn whole(args: &ScoreArgs, options: &ScoreRunOptions, global: &Global) -> Result
     };
     let json = create("--output", &args.output)?;
     let page = create("--html", &args.html)?;
-    let terminal = Terminal::new(global);
-    let found = pipeline::score(options, &terminal)?;
-    drop(terminal);
+    let found = args
+        .timings
+        .run(global, |watch| pipeline::score(options, watch))?;
     if let Some(json) = json {
-        json.write(&report::json(&found))?;
+        json.write(&report::json(&found.report))?;
     }
     if let Some(page) = page {
-        page.write(&report::scored_page(&found, &output::command()))?;
+        page.write(&report::scored_page(&found.report, &output::command()))?;
     }
-    output::print(global, &found, || report::scored(&found))?;
+    found.print(global, report::scored)?;
     Ok(Outcome::Done)
 }
 
@@ -60,9 +59,9 @@ fn part(args: &ScoreArgs, run: ScoreRunOptions, shard: Shard, global: &Global) -
         folder: args.output.clone().unwrap_or_default(),
         replace: args.force,
     };
-    let terminal = Terminal::new(global);
-    let found = pipeline::score_part(&options, &terminal)?;
-    drop(terminal);
-    output::print(global, &found, || report::parted(&found))?;
+    let found = args
+        .timings
+        .run(global, |watch| pipeline::score_part(&options, watch))?;
+    found.print(global, report::parted)?;
     Ok(Outcome::Done)
 }

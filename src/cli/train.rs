@@ -12,6 +12,7 @@ use onnx_prune::{
 
 use super::{
     args::{DataFlags, EngineFlags, SampleFlags},
+    timings::TimingFlags,
     values,
 };
 
@@ -48,6 +49,8 @@ pub(super) struct FinetuneArgs {
     /// Replace OUT if it exists
     #[arg(long, help_heading = "Options")]
     pub(super) force: bool,
+    #[command(flatten)]
+    pub(super) timings: TimingFlags,
 }
 
 /// Flags that decide how a head is trained.

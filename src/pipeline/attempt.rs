@@ -148,6 +148,7 @@ fn one(
         None => {
             let align = align::settle(&workshop, options.align, &budget, &scored.scores, watch)?;
             budget.align = align.used;
+            watch.stage("planning", None);
             let plan = prune::plan(&budget, &workshop.groups(), &scored.scores)?;
             (align, workshop.draft(&plan, watch)?, None)
         }

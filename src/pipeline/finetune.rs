@@ -92,6 +92,7 @@ pub struct FinetuneReport {
 /// # Errors
 /// Every [`Error`]; none of them leaves an output file.
 pub fn finetune(options: &FinetuneOptions, watch: &dyn Watch) -> Result<FinetuneReport> {
+    watch.stage("loading the model", None);
     let model = setup::load(&options.input)?;
     let mut output = Output::create(&options.output, Some(&options.input), options.overwrite)?
         .protect(model.external_files())?;

@@ -303,15 +303,19 @@ pub struct Baseline {
 /// limit that cannot be met, nor an output that is not faster though it has to be: see [`PruneReport::passed`].
 pub fn prune(options: &PruneOptions, watch: &dyn Watch) -> Result<PruneReport> {
     options.check()?;
+    watch.stage("loading the model", None);
     let model = setup::load(&options.input)?;
     let mut output = Output::create(&options.output, Some(&options.input), options.overwrite)?
         .protect(model.external_files())?;
     let (transferred, base) = (OnceCell::new(), OnceCell::new());
-    let mut setup = Setup::new(&model, &options.source, watch)?;
     let skips_engine = options.verify == Verify::Skip
         && !options.needs_features()
         && !options.scores_samples()
         && options.granularity == Granularity::Neuron;
+    let mut setup = match skips_engine {
+        true => Setup::thrifty(&model, &options.source, watch)?,
+        false => Setup::new(&model, &options.source, watch)?,
+    };
     let mut head = setup.find_head(skips_engine, watch)?;
     let known = options.scores.as_deref();
     let known = known

@@ -85,6 +85,7 @@ pub struct Origin {
 /// # Errors
 /// Every [`crate::Error`].
 pub fn score(options: &ScoreRunOptions, watch: &dyn Watch) -> Result<ScoreReport> {
+    watch.stage("loading the model", None);
     let model = setup::load(&options.input)?;
     let mut setup = Setup::new(&model, &options.source, watch)?;
     let frugal = !options.score.criterion.needs_samples();

@@ -21,6 +21,7 @@ mod score_page;
 mod speed;
 mod study;
 mod table;
+mod timings;
 mod verify;
 
 use serde::Serialize;
@@ -37,6 +38,7 @@ pub use runtime::runtimes;
 pub use score::scored;
 pub use score_page::scored_page;
 pub use study::{studied, studied_csv, studied_markdown, studied_page, studied_plots, times_csv};
+pub use timings::timed;
 pub use verify::verified;
 
 /// The report as one JSON document, keys in the order of the fields; what is not a finite number is

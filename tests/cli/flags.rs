@@ -99,6 +99,11 @@ fn cases() -> Vec<Case> {
         case("", "--force", "--force", Seen(|bench, _| bench.path("out.onnx").exists())),
         case("", "--no-verify", "--no-verify", Json("/verification", Value::Null)),
         case("", "--no-verify", "--no-verify", Seen(|bench, _| metadata(bench, "onnx_prune.verified").starts_with("no "))),
+        case("", "--timings", "--timings", Json("/timings/stages/0/stage", json!("loading the model"))),
+        case("", "--timings", "--timings", Seen(|_, run| stages_are_those_of_a_prune(run))),
+        case("score", "--timings", "@in.onnx --timings --json", Words("/timings/stages/1/stage", "opening engine and data")),
+        case("score", "--timings", "@in.onnx --timings --quiet", Seen(|_, run| run.stderr.contains("scoring") && run.stderr.contains("all"))),
+        case("finetune", "--timings", "@in.onnx @out.onnx --json --epochs 1 --data @data.npy --teacher @in.onnx --timings", Seen(|_, run| run.stderr.contains("training") && run.stderr.contains("writing"))),
         case("", "--require-both", "--require-both", Error("--require-both: only tract is there")),
         case("finetune", "--classes", "@in.onnx @out.onnx --json --epochs 1 --data @images.idx --classes from-data", Json("/transfer/classes", json!(4))),
         case("finetune", "--classes", "@in.onnx @out.onnx --json --epochs 1 --data @data.npy --teacher @in.onnx --classes from-data", Error("has no labels")),
@@ -439,6 +444,30 @@ fn steps(run: &Run) -> u64 {
     layers
         .filter_map(|layer| layer["matching"]["steps"].as_u64())
         .sum()
+}
+
+/// All stages, in this order, and their times add up.
+fn stages_are_those_of_a_prune(run: &Run) -> bool {
+    let timings = &run.json()["timings"];
+    let stages = timings["stages"].as_array().unwrap();
+    let names: Vec<_> = stages.iter().map(|stage| stage["stage"].as_str()).collect();
+    let expected = [
+        "loading the model",
+        "opening engine and data",
+        "finding the head",
+        "running the trunk",
+        "scoring",
+        "planning",
+        "rewriting",
+        "shrinking the trunk",
+        "verifying",
+        "writing",
+    ];
+    let seconds = stages
+        .iter()
+        .map(|stage| stage["seconds"].as_f64().unwrap());
+    let (sum, whole) = (seconds.sum::<f64>(), timings["seconds"].as_f64().unwrap());
+    names == expected.map(Some) && (sum - whole).abs() < 1e-9
 }
 
 fn metadata(bench: &Bench, key: &str) -> String {

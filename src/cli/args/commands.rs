@@ -7,7 +7,7 @@ use clap_complete::Shell;
 use onnx_prune::{engine::ProviderChoice, pipeline::BatchSize, sensitivity::Of, shards::Shard};
 
 use super::{
-    super::values,
+    super::{timings::TimingFlags, values},
     flags::{DataFlags, EngineFlags, SampleFlags, ScoreFlags},
 };
 
@@ -79,6 +79,8 @@ pub(in super::super) struct MergeArgs {
     /// Replace FILE if it exists
     #[arg(long, help_heading = "Options")]
     pub(in super::super) force: bool,
+    #[command(flatten)]
+    pub(in super::super) timings: TimingFlags,
 }
 
 #[derive(Debug, Args)]

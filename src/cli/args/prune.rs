@@ -11,7 +11,7 @@ use onnx_prune::{
 };
 
 use super::{
-    super::{train::TrainFlags, values},
+    super::{timings::TimingFlags, train::TrainFlags, values},
     flags::{DataFlags, EngineFlags, SampleFlags, ScoreFlags},
 };
 
@@ -78,6 +78,8 @@ pub(in super::super) struct PruneArgs {
     /// Fail unless both engines prove the whole model
     #[arg(long, help_heading = "Options")]
     pub(in super::super) require_both: bool,
+    #[command(flatten)]
+    pub(in super::super) timings: TimingFlags,
 }
 
 // A struct of its own without flattened parts: clap's derive finds no other kind to be there or not.

@@ -1,7 +1,6 @@
 //! Peak memory, seen by a process of its own: what a process once held stays in its maximum.
 
 use std::{
-    fs,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -12,6 +11,7 @@ use crate::{
     engine::{EngineChoice, EngineInfo},
     error::{Error, Result},
     pipeline::{
+        peak,
         setup::{self, Setup, SourceOptions},
         watch::Silent,
     },
@@ -62,22 +62,8 @@ pub fn peak_memory(options: &PeakMemoryOptions) -> Result<PeakMemoryReport> {
         input: options.input.clone(),
         engine: setup.engine().info().clone(),
         batch,
-        peak_bytes: of_this_process(),
+        peak_bytes: peak::so_far(),
     })
-}
-
-/// `VmHWM`, the high-water mark of the resident set (proc(5)), in bytes.
-fn of_this_process() -> Option<u64> {
-    let status = fs::read_to_string("/proc/self/status").ok()?;
-    high_water_mark(&status)
-}
-
-fn high_water_mark(status: &str) -> Option<u64> {
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))?;
-    let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    kilobytes.checked_mul(1024)
 }
 
 /// Starts `program` to run a model once; nothing where the system does not tell.
@@ -124,25 +110,4 @@ pub(super) fn of_process(
     let found: Found =
         serde_json::from_slice(&output.stdout).map_err(|error| failed(error.to_string()))?;
     Ok(found.peak_bytes)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_mark_is_read_in_kibibytes() {
-        let cases = [
-            (
-                "Name:\tx\nVmPeak:\t 9 kB\nVmHWM:\t  12 kB\nVmRSS: 1 kB\n",
-                Some(12 * 1024),
-            ),
-            ("VmHWM: many kB", None),
-            ("VmHWM: 12", None),
-            ("", None),
-        ];
-        for (status, expected) in cases {
-            assert_eq!(high_water_mark(status), expected, "{status:?}");
-        }
-    }
 }
