@@ -138,7 +138,10 @@ pub struct Gain {
 /// those of reading a model and opening an engine.
 pub fn inspect(options: &InspectOptions, watch: &dyn Watch) -> Result<InspectReport> {
     let model = setup::load(&options.input)?;
-    let mut setup = Setup::new(&model, &options.source, watch)?;
+    let mut setup = match options.timing {
+        true => Setup::new(&model, &options.source, watch)?,
+        false => Setup::thrifty(&model, &options.source, watch)?,
+    };
     let own = setup.input.fixed_batch();
     let batch = match options.source.batch {
         BatchSize::Of(batch) => batch,

@@ -72,6 +72,8 @@ pub(super) struct Setup<'m> {
     /// The `--test` data set.
     test: Option<Dataset>,
     pub(super) selected: Selected,
+    /// The wanted engine is opened when something is to be run.
+    is_engine_pending: bool,
     pub(super) shares: Shares,
     cache: Cache,
     /// Samples per run that fit, once that was asked.
@@ -85,12 +87,51 @@ impl<'m> Setup<'m> {
         options: &'m SourceOptions,
         watch: &dyn Watch,
     ) -> Result<Self> {
+        watch.stage("opening engine and data", None);
+        let selected = opened(&options.engine, watch)?;
+        Self::with_engine(model, options, selected, watch)
+    }
+
+    /// The same for a run that may need no engine: where none was asked for by name, ONNX Runtime is loaded only if
+    /// finding the head takes a run. It takes longer to load (20 ms) than a small model to be looked at.
+    pub(super) fn thrifty(
+        model: &'m Model,
+        options: &'m SourceOptions,
+        watch: &dyn Watch,
+    ) -> Result<Self> {
+        let EngineOptions {
+            engine,
+            provider,
+            precision,
+            threads,
+            ort_library,
+        } = &options.engine;
+        let asked = *engine != EngineChoice::Auto
+            || *provider != engine::ProviderChoice::Auto
+            || precision.is_some()
+            || ort_library.is_some();
+        if asked {
+            return Self::new(model, options, watch);
+        }
+        watch.stage("opening data", None);
+        let embedded = Selected {
+            engine: engine::tract(*threads),
+            note: None,
+        };
+        Ok(Self {
+            is_engine_pending: true,
+            ..Self::with_engine(model, options, embedded, watch)?
+        })
+    }
+
+    fn with_engine(
+        model: &'m Model,
+        options: &'m SourceOptions,
+        selected: Selected,
+        watch: &dyn Watch,
+    ) -> Result<Self> {
         let graph = Graph::new(&model.proto)?;
         let input = ModelInput::of(&graph)?;
-        let selected = engine::open(&options.engine)?;
-        if let Some(note) = &selected.note {
-            watch.note(note);
-        }
         let stored = model.proto.metadata(metadata::PREPROCESS);
         let preprocess = Preprocess::find(&options.overrides, model.path(), stored)?;
         if options.samples == Some(0) {
@@ -138,6 +179,7 @@ impl<'m> Setup<'m> {
             dataset,
             test,
             selected,
+            is_engine_pending: false,
             cache,
             fitting: None,
         })
@@ -193,6 +235,9 @@ impl<'m> Setup<'m> {
             return declared;
         }
         watch.stage("finding the head", None);
+        if std::mem::take(&mut self.is_engine_pending) {
+            self.selected = opened(&self.options.engine, watch)?;
+        }
         let sample = self.samples(&self.shares.calibration[..1])?;
         self.shapes = features::probe(self.engine(), &self.graph, &self.shapes, &sample[0].input)?;
         head::find(&self.graph, &self.shapes)
@@ -441,6 +486,15 @@ pub(super) fn tell(watch: &dyn Watch, name: &str, event: Event<'_>) -> Result<()
         Event::Note(text) => watch.note(text),
     }
     still_wanted(watch)
+}
+
+/// The engine that is asked for, with what was fallen back to said aloud.
+fn opened(options: &EngineOptions, watch: &dyn Watch) -> Result<Selected> {
+    let selected = engine::open(options)?;
+    if let Some(note) = &selected.note {
+        watch.note(note);
+    }
+    Ok(selected)
 }
 
 /// The error of a run that was asked to end.
