@@ -1,0 +1,159 @@
+"""The trunk over images in a folder, beside ONNX Runtime fed from memory in Python.
+
+    cargo build --release
+    pip install onnx onnxruntime numpy pillow torch torchvision
+    python benches/trunk.py --network resnet50 --images 2000 --rounds 5
+    python benches/trunk.py --network models/vgg.onnx --images 2000 --rounds 5
+
+The peer runs the same trunk, cut out of the same file, in the same version of ONNX Runtime with as many threads, on
+batches that lie in memory, at the batch size that is fastest for it. The program opens, decodes, resizes and runs
+files: photographs of 500 x 375 (JPEG, made from noise with the spectrum of photographs) for networks of 224 x 224,
+Fashion-MNIST as PNG for those of 28 x 28. Images per second of its stage "running the trunk"; they take turns.
+"""
+
+import argparse
+import gzip
+import json
+import os
+import pathlib
+import statistics
+import subprocess
+import tempfile
+import time
+
+import numpy
+import onnx
+import onnxruntime
+from PIL import Image
+
+BATCHES = [1, 2, 4, 8, 16, 32, 64]
+
+
+def export(name, path):
+    import torch
+    import torchvision
+
+    torch.manual_seed(0)
+    model = getattr(torchvision.models, name)(weights=None).eval()
+    torch.onnx.export(
+        model,
+        torch.randn(1, 3, 224, 224),
+        str(path),
+        dynamo=False,
+        input_names=["x"],
+        output_names=["y"],
+        dynamic_axes={"x": {0: "n"}, "y": {0: "n"}},
+    )
+
+
+def photographs(folder, count):
+    """Noise whose amplitude falls with the frequency as in photographs; about 107 kB each."""
+    random = numpy.random.default_rng(0)
+    frequency = numpy.hypot(numpy.fft.fftfreq(375)[:, None], numpy.fft.rfftfreq(500)[None, :])
+    amplitude = numpy.maximum(frequency, 1 / 500) ** -1.1
+    for index in range(count):
+        planes = []
+        for _ in range(3):
+            noise = random.standard_normal(amplitude.shape) + 1j * random.standard_normal(amplitude.shape)
+            planes.append(numpy.fft.irfft2(noise * amplitude, s=(375, 500)))
+        pixels = numpy.stack(planes, -1)
+        pixels = pixels[..., :1] * 0.8 + pixels * 0.3
+        pixels = (pixels - pixels.mean()) / pixels.std() * 55 + 120
+        Image.fromarray(numpy.clip(pixels, 0, 255).astype(numpy.uint8)).save(folder / f"{index:05}.jpg", quality=90)
+
+
+def fashion(folder, count, source):
+    read = gzip.open(source).read()
+    for index, pixels in enumerate(numpy.frombuffer(read, numpy.uint8, offset=16).reshape(-1, 28, 28)[:count]):
+        Image.fromarray(pixels).save(folder / f"{index:05}.png")
+
+
+class Program:
+    def __init__(self, path, model, data, count, threads, flags):
+        self.command = [path, "score", str(model), "--data", str(data), "--samples", str(count)]
+        self.command += ["--criterion", "activation", "--no-cache", "--engine", "ort", "--threads", str(threads)]
+        self.command += ["--timings", "--json", *flags]
+        self.count = count
+
+    def run(self):
+        done = subprocess.run(self.command, check=True, capture_output=True, text=True)
+        self.report = json.loads(done.stdout)
+        stages = {stage["stage"]: stage["seconds"] for stage in self.report["timings"]["stages"]}
+        return self.count / stages["running the trunk"]
+
+
+class Peer:
+    def __init__(self, trunk, shape, count, threads):
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        self.session = onnxruntime.InferenceSession(str(trunk), options, providers=["CPUExecutionProvider"])
+        self.name = self.session.get_inputs()[0].name
+        self.count = count
+        # As many as are wanted would be 1.2 GB: the same ones again take as long.
+        self.images = numpy.random.default_rng(0).standard_normal((max(BATCHES), *shape), dtype=numpy.float32)
+        self.batch = max(BATCHES, key=lambda batch: self.at(batch, min(count, 128)))
+
+    def at(self, batch, count):
+        part = self.images[:batch]
+        self.session.run(None, {self.name: part})
+        begin = time.perf_counter()
+        for _ in range(count // batch):
+            self.session.run(None, {self.name: part})
+        return count // batch * batch / (time.perf_counter() - begin)
+
+    def run(self):
+        return self.at(self.batch, self.count)
+
+
+def spread(values, digits):
+    return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f}-{max(values):.{digits}f})"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--network", default="resnet50", help="a name of torchvision, or a file of 28 x 28 input")
+    parser.add_argument("--images", type=int, default=2000)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--program", default="target/release/onnx-prune")
+    parser.add_argument("--fashion", default="/usr/share/datasets/fashion-mnist/t10k-images-idx3-ubyte.gz")
+    parser.add_argument("--flags", default="", help="more flags of the program")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=".") as folder:
+        folder = pathlib.Path(folder)
+        data = folder / "images"
+        data.mkdir()
+        flags = arguments.flags.split()
+        if arguments.network.endswith(".onnx"):
+            model, shape = pathlib.Path(arguments.network), (1, 28, 28)
+            fashion(data, arguments.images, arguments.fashion)
+        else:
+            model, shape = folder / "model.onnx", (3, 224, 224)
+            flags += ["--preprocess", "imagenet"]
+            export(arguments.network, model)
+            photographs(data, arguments.images)
+        os.environ.setdefault("ONNX_PRUNE_ORT_LIB", library())
+        program = Program(arguments.program, model, data, arguments.images, arguments.threads, flags)
+        program.run()
+        trunk = folder / "trunk.onnx"
+        features = program.report["head"]["features"]
+        inputs = [onnx.load(model).graph.input[0].name]
+        onnx.utils.extract_model(str(model), str(trunk), inputs, features, check_model=False)
+        peer = Peer(trunk, shape, arguments.images, arguments.threads)
+        ours, theirs = [], []
+        for turn in range(arguments.rounds):
+            for run, results in [(program.run, ours), (peer.run, theirs)][:: 1 if turn % 2 else -1]:
+                results.append(run())
+        ratios = [one / other for one, other in zip(ours, theirs)]
+        print(f"{arguments.network}, {arguments.images} images, {arguments.threads} threads")
+        print(f"ONNX Runtime from memory, batch {peer.batch}: {spread(theirs, 1)} images a second")
+        print(f"onnx-prune from files: {spread(ours, 1)} images a second, ratio {spread(ratios, 3)}")
+
+
+def library():
+    folder = pathlib.Path(onnxruntime.__file__).parent / "capi"
+    return str(next(folder.glob("libonnxruntime.so.*")))
+
+
+if __name__ == "__main__":
+    main()
