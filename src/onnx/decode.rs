@@ -92,11 +92,12 @@ pub(super) fn raw_bytes(proto: &TensorProto, layout: &Layout) -> Result<Bytes> {
     Ok(bytes.into())
 }
 
-fn flatten<T: Copy, const N: usize>(values: &[T], to_bytes: fn(T) -> [u8; N]) -> Vec<u8> {
+fn flatten<T: Copy, const N: usize>(values: &[T], to_bytes: impl Fn(T) -> [u8; N]) -> Vec<u8> {
     values.iter().flat_map(|&value| to_bytes(value)).collect()
 }
 
-fn values<T, const N: usize>(bytes: &[u8], from_bytes: fn([u8; N]) -> T) -> Vec<T> {
+/// Generic in the conversion, so that it becomes a plain copy on most machines.
+fn values<T, const N: usize>(bytes: &[u8], from_bytes: impl Fn([u8; N]) -> T) -> Vec<T> {
     let (chunks, _) = bytes.as_chunks::<N>();
     chunks.iter().map(|&chunk| from_bytes(chunk)).collect()
 }

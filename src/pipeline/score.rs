@@ -246,6 +246,9 @@ pub(super) fn scores_of_norms(
     watch: &dyn Watch,
 ) -> Result<Vec<Scored>> {
     let options = settled(setup, options, of);
+    if !options.criterion.needs_samples() {
+        watch.stage("scoring", None);
+    }
     let on_ranked = ranking(watch);
     let request = request(setup, view, &options, &on_ranked);
     let indices = &setup.shares.calibration;

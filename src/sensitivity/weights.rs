@@ -35,15 +35,17 @@ pub(super) fn outgoing(
     let sizes = tensor.dims.iter().map(|&size| usize::try_from(size));
     let shape: Vec<usize> = sizes.map(Result::unwrap_or_default).collect();
     let inner: usize = shape[axis + 1..].iter().product();
-    let (mut place, mut column) = (0, 0);
-    slice::each_block(tensor, BLOCK.next_multiple_of(inner.max(1)), |values| {
-        for run in values.chunks(inner.max(1)) {
-            for (within, &value) in run.iter().enumerate() {
-                take(place, column + within, f64::from(value) * factor);
-            }
-            place += 1;
-            if place == shape[axis] {
-                (place, column) = (0, column + inner);
+    let (mut place, mut column, mut within) = (0, 0, 0);
+    slice::each_block(tensor, BLOCK, |values| {
+        for &value in values {
+            take(place, column + within, f64::from(value) * factor);
+            // Counted rather than divided: there may be a hundred million of them.
+            within += 1;
+            if within == inner {
+                (place, within) = (place + 1, 0);
+                if place == shape[axis] {
+                    (place, column) = (0, column + inner);
+                }
             }
         }
     })

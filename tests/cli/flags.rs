@@ -101,6 +101,7 @@ fn cases() -> Vec<Case> {
         case("", "--no-verify", "--no-verify", Seen(|bench, _| metadata(bench, "onnx_prune.verified").starts_with("no "))),
         case("", "--timings", "--timings", Json("/timings/stages/0/stage", json!("loading the model"))),
         case("", "--timings", "--timings", Seen(|_, run| stages_are_those_of_a_prune(run))),
+        case("score", "--timings", "@in.onnx --criterion weight --timings --json", Json("/timings/stages/3/stage", json!("scoring"))),
         case("score", "--timings", "@in.onnx --timings --json", Words("/timings/stages/1/stage", "opening engine and data")),
         case("score", "--timings", "@in.onnx --timings --quiet", Seen(|_, run| run.stderr.contains("scoring") && run.stderr.contains("all"))),
         case("finetune", "--timings", "@in.onnx @out.onnx --json --epochs 1 --data @data.npy --teacher @in.onnx --timings", Seen(|_, run| run.stderr.contains("training") && run.stderr.contains("writing"))),
