@@ -5,7 +5,9 @@
 use std::{fs, path::Path};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use onnx_prune::onnx::{Limits, Model, Output, Overwrite, slice};
+use onnx_prune::onnx::{
+    DataType, GraphProto, Limits, Model, ModelProto, Output, Overwrite, Storage, TensorProto, slice,
+};
 
 fn files(criterion: &mut Criterion) {
     let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("models");
@@ -28,6 +30,47 @@ fn files(criterion: &mut Criterion) {
         });
         group.finish();
     }
+}
+
+/// A weight of 128 MB, as much of a file as all others are overhead: mapped, looked at in part, written whole or cut.
+fn large(criterion: &mut Criterion) {
+    const ROWS: usize = 4096;
+    const COLUMNS: usize = 8192;
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let path = folder.path().join("large.onnx");
+    let weight = TensorProto {
+        name: Some("w".to_owned()),
+        data_type: Some(DataType::Float.into()),
+        dims: vec![ROWS as i64, COLUMNS as i64],
+        raw_data: Some(vec![1; 4 * ROWS * COLUMNS].into()),
+        ..TensorProto::default()
+    };
+    let mut graph = GraphProto::new("large");
+    graph.initializer.push(weight);
+    let save = |name: &str, model: &ModelProto| {
+        let mut output =
+            Output::create(&folder.path().join(name), None, Overwrite::Replace).unwrap();
+        output.write(model, Storage::Inside).unwrap();
+        output.commit().unwrap()
+    };
+    save("large.onnx", &ModelProto::new(graph, 17));
+    let load = || Model::load(&path, &Limits::default()).unwrap();
+    let mut group = criterion.benchmark_group("large");
+    group.throughput(Throughput::Bytes(fs::metadata(&path).unwrap().len()));
+    group.sample_size(10);
+    group.bench_function("load", |bench| bench.iter(load));
+    group.bench_function("load and save", |bench| {
+        bench.iter(|| save("copy.onnx", &load().proto));
+    });
+    let axes = [ROWS, COLUMNS].map(|size| (0..size).step_by(3).collect::<Vec<_>>());
+    let axes: Vec<_> = (0..).zip(axes).collect();
+    group.bench_function("load and cut both axes", |bench| {
+        bench.iter(|| {
+            let model = load();
+            slice::select_all(&model.proto.graph.as_ref().unwrap().initializer[0], &axes).unwrap()
+        });
+    });
+    group.finish();
 }
 
 /// The dense layer that a flatten layer of 3136 features feeds, cut on either axis.
@@ -53,5 +96,5 @@ fn cuts(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, files, cuts);
+criterion_group!(benches, files, large, cuts);
 criterion_main!(benches);
