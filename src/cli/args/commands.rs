@@ -37,6 +37,8 @@ pub(in super::super) struct ScoreArgs {
     /// Replace FILE, or the part of another run, if it exists
     #[arg(long, help_heading = "Options")]
     pub(in super::super) force: bool,
+    #[command(flatten)]
+    pub(in super::super) timings: TimingFlags,
 }
 
 #[derive(Debug, Args)]
@@ -79,8 +81,6 @@ pub(in super::super) struct MergeArgs {
     /// Replace FILE if it exists
     #[arg(long, help_heading = "Options")]
     pub(in super::super) force: bool,
-    #[command(flatten)]
-    pub(in super::super) timings: TimingFlags,
 }
 
 #[derive(Debug, Args)]
