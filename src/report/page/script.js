@@ -20,7 +20,7 @@
       const point = series[index][place];
       current = [index, place];
       if (!cursor) {
-        cursor = document.createElementNS("http://www.w3.org/2000/svg", "circle");
+        cursor = document.createElementNS(svg.namespaceURI, "circle");
         cursor.setAttribute("class", "cursor");
         cursor.setAttribute("r", "6.5");
         svg.append(cursor);
