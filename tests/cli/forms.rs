@@ -89,7 +89,8 @@ fn forms_are_timed_and_the_one_used_is_proved() {
     let json = found.json();
     let tried = json["form"]["tried"].as_array().unwrap();
     let names: Vec<&Value> = tried.iter().map(|tried| &tried["form"]).collect();
-    assert_eq!(names, ["smallest", "neighbours", "whole-trunk"]);
+    // Its last block projects, so all that is dropped goes and no selection is left to order.
+    assert_eq!(names, ["smallest", "whole-trunk"]);
     assert!(names.contains(&&json["form"]["used"]), "{json}");
     assert_eq!(json["verification"]["passed"], json!(true));
     // Whatever was measured, every layer is as the budget has it: there is only one.
