@@ -20,8 +20,26 @@ pub struct ScoreOptions {
     pub of: Of,
     /// What one unit of change is worth.
     pub scale: Scale,
-    /// Seed of [`Criterion`] `random`.
+    /// Which slopes of the head's activations count.
+    pub slopes: Slopes,
+    /// Leaves out class rows of the derivatives that are small: those whose `p (1 - p)`, p the class'
+    /// probability, is no more than this. For heads that are chains of dense layers.
+    pub row_tolerance: Option<f64>,
+    /// So many random sums of the class rows take their place, for p = q = 2.
+    pub probes: Option<usize>,
+    /// Seed of [`Criterion`] `random`, and of probes.
     pub seed: u64,
+}
+
+/// Which slopes of the head's activations count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Slopes {
+    /// Those that the samples have.
+    #[default]
+    OfSamples,
+    /// The largest there are, so that a score is a bound for any sample: for plain local sensitivity
+    /// of the logits of a head that is a chain of dense layers; others take samples all the same.
+    Worst,
 }
 
 /// Which class scores are differentiated.
@@ -66,6 +84,9 @@ impl Default for ScoreOptions {
             over_classes: None,
             of: Of::default(),
             scale: Scale::default(),
+            slopes: Slopes::default(),
+            row_tolerance: None,
+            probes: None,
             seed: 0,
         }
     }
@@ -91,6 +112,33 @@ impl ScoreOptions {
         }
         if !self.criterion.uses_classes() && self.over_classes.is_some() {
             return Err(unused("--over-classes", "is not used"));
+        }
+        self.check_approximations()
+    }
+
+    fn check_approximations(&self) -> Result<()> {
+        let no_effect = |name, when: &str| Error::Argument {
+            name,
+            what: format!("has no effect {when}"),
+        };
+        let flags = [
+            ("--row-tolerance", self.row_tolerance.is_some()),
+            ("--probes", self.probes.is_some()),
+        ];
+        for (name, _) in flags.into_iter().filter(|(_, given)| *given) {
+            if self.criterion != Criterion::default() {
+                return Err(no_effect(
+                    name,
+                    &format!("with --criterion {}", self.criterion),
+                ));
+            }
+        }
+        if self.row_tolerance.is_some() && self.of == Of::Logits {
+            return Err(no_effect("--row-tolerance", "with --of logits"));
+        }
+        let squares = (self.norm, self.class_norm()) == (Norm::P(2.0), Norm::P(2.0));
+        if self.probes.is_some() && !squares {
+            return Err(no_effect("--probes", "but with --norm 2"));
         }
         Ok(())
     }

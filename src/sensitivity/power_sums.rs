@@ -58,6 +58,26 @@ impl PowerSums {
         Self::with_plane(norms, classes, (neurons, neurons))
     }
 
+    /// Sums that give these scores, whatever the norms.
+    pub(super) fn of_scores((over_samples, over_classes): (Norm, Norm), scores: &[f64]) -> Self {
+        let powers = |p| scores.iter().map(|&score| power(score, p)).collect();
+        let (sums, largest) = match over_samples {
+            Norm::Inf => (Vec::new(), scores.to_vec()),
+            Norm::P(p) if p <= PLAIN => (powers(p), Vec::new()),
+            Norm::P(_) => (vec![1.0; scores.len()], scores.to_vec()),
+        };
+        Self {
+            over_samples,
+            over_classes,
+            samples: 1,
+            neurons: scores.len(),
+            plane: scores.len(),
+            slots: 1,
+            sums,
+            largest,
+        }
+    }
+
     fn with_plane(
         (over_samples, over_classes): (Norm, Norm),
         classes: usize,
@@ -267,9 +287,9 @@ struct Slot<'s> {
 }
 
 impl Part<'_> {
-    /// Adds rows of `width` numbers, those of the classes from `first` on.
-    pub(super) fn add(&mut self, first: usize, rows: &[f32], width: usize) {
-        for (class, row) in (first..).zip(rows.chunks_exact(width)) {
+    /// Adds rows of `width` numbers, one for each of these classes.
+    pub(super) fn add(&mut self, classes: &[usize], rows: &[f32], width: usize) {
+        for (&class, row) in classes.iter().zip(rows.chunks_exact(width)) {
             let slot = if self.slots.len() == 1 { 0 } else { class };
             let Slot { sums, largest } = &mut self.slots[slot];
             match self.norm {

@@ -15,7 +15,13 @@ pub struct Terms {
     pub of: Of,
     /// What one unit of change is worth, as it was asked for.
     pub scale: Scale,
-    /// Seed of criterion `random`.
+    /// What was left out: see [`super::ScoreOptions::row_tolerance`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub row_tolerance: Option<f64>,
+    /// Random rows in place of the classes'.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probes: Option<usize>,
+    /// Seed of criterion `random`, and of probes.
     pub seed: u64,
     /// Whether the samples were real.
     pub real_samples: bool,
@@ -51,6 +57,8 @@ impl Terms {
             norms: norms.to_vec(),
             of: options.of,
             scale: options.scale,
+            row_tolerance: options.row_tolerance,
+            probes: options.probes,
             seed: options.seed,
             real_samples: request.real_samples,
             samples,

@@ -4,15 +4,16 @@ use super::{Entry, Measure, Outcome, Uses};
 use crate::{
     error::{Error, Result},
     features::FeatureBatch,
+    head::Head,
     sensitivity::{
-        Norm, Of, Request, Scale,
+        Norm, Of, Request, Scale, Slopes,
         cells::{SinkCells, added, first},
         gradient::{HeadGradient, Rows},
         linear,
         moments::Moments,
         power_sums::PowerSums,
         redundancy::{Carried, Observations, OnRanked, Redundancy, Residual, Worth},
-        structure::Structure,
+        structure::{Structure, worst_case},
         sums::{self, Layers, Sum, Taken},
         terms::Terms,
     },
@@ -33,6 +34,12 @@ pub(super) const ENTRY: Entry = Entry {
     conclude,
 };
 
+/// Said where one sample says all, and where none is needed.
+const LINEAR: &str = "the logits are linear in these neurons: the derivatives are the same for \
+                      every sample, so no data was needed";
+const BOUND: &str = "the scores are the largest derivatives of the logits that any sample could \
+                     have, so no data was needed";
+
 struct Lsa {
     way: Way,
     norms: Vec<(Norm, Norm)>,
@@ -49,6 +56,8 @@ enum Way {
     Gradient(Box<HeadGradient>, String),
     /// The head is a chain of dense layers.
     Structure(Box<Structure>),
+    /// They were bounded, whatever the samples.
+    Bound,
 }
 
 /// What is held of one layer.
@@ -64,6 +73,13 @@ struct Layer {
 fn build(request: Request<'_>, norms: &[(Norm, Norm)]) -> Result<Box<dyn Measure>> {
     let options = request.options;
     let scale = options.scale.resolved(request.real_samples);
+    if options.slopes == Slopes::Worst
+        && options.of == Of::Logits
+        && scale == Scale::None
+        && let Ok(sums) = worst_case(request.graph, request.head, norms)?
+    {
+        return Ok(Box::new(Lsa::from_weights(request.head, norms, sums)));
+    }
     let constant = options.of == Of::Logits
         && scale == Scale::None
         && linear::is_linear(request.graph, request.head);
@@ -71,17 +87,7 @@ fn build(request: Request<'_>, norms: &[(Norm, Norm)]) -> Result<Box<dyn Measure
         way: Way::new(request, norms, scale != Scale::None)?,
         norms: norms.to_vec(),
         scale,
-        layers: request
-            .head
-            .layers
-            .iter()
-            .map(|layer| Layer {
-                width: layer.width(),
-                sums: Vec::new(),
-                moments: None,
-                rows: (scale == Scale::Residual).then(|| Observations::new(layer.width())),
-            })
-            .collect(),
+        layers: layers(request.head, scale),
         constant,
         done: false,
     };
@@ -89,6 +95,16 @@ fn build(request: Request<'_>, norms: &[(Norm, Norm)]) -> Result<Box<dyn Measure
         lsa.add(&zeros)?;
     }
     Ok(Box::new(lsa))
+}
+
+fn layers(head: &Head, scale: Scale) -> Vec<Layer> {
+    let layers = head.layers.iter().map(|layer| Layer {
+        width: layer.width(),
+        sums: Vec::new(),
+        moments: None,
+        rows: (scale == Scale::Residual).then(|| Observations::new(layer.width())),
+    });
+    layers.collect()
 }
 
 impl Measure for Lsa {
@@ -103,6 +119,7 @@ impl Measure for Lsa {
                 let sums = self.layers.iter_mut().map(|layer| &mut *layer.sums);
                 structure.add(batch, &mut sums.collect::<Vec<_>>())?
             }
+            Way::Bound => None,
             Way::Gradient(gradient, _) => {
                 differentiate(gradient, batch, &self.norms, &mut self.layers)?
             }
@@ -131,6 +148,9 @@ impl Measure for Lsa {
     }
 
     fn begin(&mut self, sample: u64) {
+        if let Way::Structure(structure) = &mut self.way {
+            structure.begin(sample);
+        }
         let rows = self
             .layers
             .iter_mut()
@@ -153,12 +173,12 @@ impl Measure for Lsa {
     }
 
     fn notes(&self) -> Vec<String> {
-        let constant = self.constant.then(|| {
-            "the logits are linear in these neurons: the derivatives are the same for every \
-             sample, so no data was needed"
-                .to_owned()
-        });
-        constant.into_iter().collect()
+        let text = match &self.way {
+            Way::Bound if self.layers.len() > 1 => Some(BOUND.to_owned()),
+            Way::Structure(structure) if !self.constant => structure.note(),
+            _ => self.constant.then(|| LINEAR.to_owned()),
+        };
+        text.into_iter().collect()
     }
 
     fn way(&self) -> Option<sums::Way> {
@@ -168,6 +188,10 @@ impl Measure for Lsa {
                 ..sums::Way::default()
             },
             Way::Structure(structure) => structure.how(),
+            Way::Bound => sums::Way {
+                text: "bounded by products of absolute weights".to_owned(),
+                ..sums::Way::default()
+            },
         })
     }
 }
@@ -184,6 +208,19 @@ impl Way {
         match structure {
             Ok(structure) => Ok(Self::Structure(Box::new(structure))),
             Err(why) => {
+                let options = request.options;
+                if options.row_tolerance.is_some() || options.probes.is_some() {
+                    let name = match options.probes {
+                        Some(_) => "--probes",
+                        None => "--row-tolerance",
+                    };
+                    return Err(Error::Argument {
+                        name,
+                        what: format!(
+                            "has an effect on heads that are chains of dense layers only; {why}"
+                        ),
+                    });
+                }
                 let gradient = HeadGradient::new(request, kind, with_values)?;
                 Ok(Self::Gradient(Box::new(gradient), why))
             }
@@ -225,6 +262,21 @@ fn differentiate(
 }
 
 impl Lsa {
+    /// Sums that are complete without a sample.
+    fn from_weights(head: &Head, norms: &[(Norm, Norm)], sums: Vec<Vec<PowerSums>>) -> Self {
+        let mut layers = layers(head, Scale::None);
+        let pairs = layers.iter_mut().zip(sums);
+        pairs.for_each(|(layer, sums)| layer.sums = sums);
+        Self {
+            way: Way::Bound,
+            norms: norms.to_vec(),
+            scale: Scale::None,
+            layers,
+            constant: true,
+            done: true,
+        }
+    }
+
     /// Whatever is not in the sums yet.
     fn flush(&mut self) -> Result<()> {
         if let Way::Structure(structure) = &mut self.way {

@@ -64,6 +64,28 @@ const ELEMENTWISE: &[&str] = &[
     "ThresholdedRelu",
 ];
 
+/// Those of them that are functions of one number alone.
+const UNIFORM: &[&str] = &[
+    "Celu",
+    "Clip",
+    "Elu",
+    "FastGelu",
+    "Gelu",
+    "HardSigmoid",
+    "HardSwish",
+    "LeakyRelu",
+    "Mish",
+    "QuickGelu",
+    "Relu",
+    "Selu",
+    "Sigmoid",
+    "Softplus",
+    "Softsign",
+    "Swish",
+    "Tanh",
+    "ThresholdedRelu",
+];
+
 /// A head that is a chain.
 pub(super) struct Chain {
     /// One per layer, from the features to the scores.
@@ -86,11 +108,18 @@ pub(super) struct Bend {
     pub(super) to: ValueId,
     /// Who reads `from`.
     pub(super) readers: Vec<Use>,
+    /// Whether it treats all neurons alike: an activation as one operator, and biases.
+    pub(super) uniform: bool,
 }
 
 impl Chain {
-    /// Recognises a chain; why the head is none, otherwise.
-    pub(super) fn find(graph: &Graph<'_>, shapes: &Shapes, head: &Head) -> Result<Self, String> {
+    /// Recognises a chain; why the head is none, otherwise. Without `shapes`, a neuron may stand at
+    /// several positions of a sample.
+    pub(super) fn find(
+        graph: &Graph<'_>,
+        shapes: Option<&Shapes>,
+        head: &Head,
+    ) -> Result<Self, String> {
         let behind = graph.ancestors(head.scores.logits);
         let walk = Walk { graph, behind };
         let mut links = Vec::with_capacity(head.layers.len());
@@ -130,18 +159,17 @@ fn one_value(layer: &Layer) -> Result<ValueId, String> {
 }
 
 /// The dense layer that reads a layer's neurons, one number per neuron and sample.
-fn reader(graph: &Graph<'_>, shapes: &Shapes, layer: &Layer) -> Result<NodeId, String> {
+fn reader(graph: &Graph<'_>, shapes: Option<&Shapes>, layer: &Layer) -> Result<NodeId, String> {
     let value = one_value(layer)?;
     let sink = &layer.group.sinks[0];
     let in_order = sink.map.iter().copied().eq(0..layer.width());
-    let dims = shapes.dims(value).unwrap_or_default();
-    let beside = dims.iter().enumerate().skip(1);
-    let mut beside = beside.filter(|(axis, _)| *axis != sink.axis);
-    if dims.len() < 2
-        || sink.axis == 0
-        || !in_order
-        || !beside.all(|(_, dim)| *dim == Dim::Fixed(1))
-    {
+    let once = shapes.is_none_or(|shapes| {
+        let dims = shapes.dims(value).unwrap_or_default();
+        let mut beside = dims.iter().enumerate().skip(1);
+        let alone = beside.all(|(axis, dim)| axis == sink.axis || *dim == Dim::Fixed(1));
+        dims.len() > 1 && sink.axis > 0 && alone
+    });
+    if !in_order || !once {
         return Err(format!(
             "layer {:?} is not known to hold each neuron once",
             layer.name
@@ -218,10 +246,17 @@ impl Walk<'_> {
             ));
         }
         self.closed(&inside, from)?;
+        let made = inside.iter().filter(|value| **value != from);
+        let mut ops = made.filter_map(|&value| graph.producer(value));
+        let uniform = ops.all(|node| {
+            let op = graph.node(node).op();
+            op == "Add" || PLAIN.contains(&op) || UNIFORM.contains(&op)
+        });
         Ok(Bend {
             from,
             to,
             readers: self.readers(from).collect(),
+            uniform,
         })
     }
 

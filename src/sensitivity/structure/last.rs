@@ -10,7 +10,7 @@ use std::ops::Range;
 use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, linalg::general_mat_mul};
 use rayon::prelude::*;
 
-use super::{Bad, matrix::Matrix, passes::Pass};
+use super::{Bad, matrix::Matrix, passes::Pass, probes::Probes};
 use crate::sensitivity::power_sums::{Part, PowerSums};
 
 /// Neurons that one task looks at: 1000 rows of them are 1 MB.
@@ -22,13 +22,15 @@ pub(super) struct Below<'b> {
     pub(super) rows: &'b mut Array2<f32>,
 }
 
-/// Adds the derivatives of the samples in `batch` to `sums`, and fills the rows below.
+/// Adds the derivatives of the samples in `batch` to `sums`, and fills the rows below: with those of
+/// the classes, or with `probes` of them.
 pub(super) fn add(
     weights: &Matrix,
     pass: &Pass,
     batch: Range<usize>,
     sums: &mut [PowerSums],
     below: Option<Below<'_>>,
+    probes: Option<&Probes>,
 ) -> Result<(), Bad> {
     let tasks = tasks(weights.inputs(), COLUMNS, sums, below);
     let classes = weights.outputs();
@@ -44,15 +46,22 @@ pub(super) fn add(
         if let Some(shares) = &shares {
             general_mat_mul(1.0, shares, &part, 0.0, &mut means);
         }
+        if let Some(probes) = probes {
+            probes.fill(&part, &means, batch.start, &mut task);
+            // The classes' own rows go no further.
+            task.below = None;
+        }
         let mut rows = vec![0.0; classes * width];
         for (at, (sample, means)) in batch.clone().zip(means.rows()).enumerate() {
             let factors = &pass.factors[sample * classes..(sample + 1) * classes];
-            let targets = rows.chunks_exact_mut(width);
-            for ((target, weights), &factor) in targets.zip(part.rows()).zip(factors) {
-                let terms = target.iter_mut().zip(weights).zip(means);
+            let counting = pass.rows.of(sample);
+            let rows = &mut rows[..counting.len() * width];
+            for (target, &class) in rows.chunks_exact_mut(width).zip(counting) {
+                let factor = factors[class];
+                let terms = target.iter_mut().zip(part.row(class)).zip(means);
                 terms.for_each(|((target, weight), mean)| *target = factor * (weight - mean));
             }
-            task.take(0, &rows, sample, at * classes)?;
+            task.take(counting, rows, sample, at * classes)?;
         }
         Ok(())
     });
@@ -99,11 +108,11 @@ pub(super) fn tasks<'t>(
 }
 
 impl Task<'_> {
-    /// Takes derivatives `[R, columns]` of one sample, those of the classes from `first` on; they
-    /// go on below as the rows from `place` on.
+    /// Takes derivatives `[R, columns]` of one sample, one row for each of `classes`; they go on
+    /// below as rows from `place` on, by class.
     pub(super) fn take(
         &mut self,
-        first: usize,
+        classes: &[usize],
         rows: &[f32],
         sample: usize,
         place: usize,
@@ -121,18 +130,25 @@ impl Task<'_> {
             });
         }
         for part in &mut self.parts {
-            part.add(first, rows, width);
+            part.add(classes, rows, width);
         }
-        if let Some((slopes, below)) = &mut self.below {
-            let at = sample * self.width;
-            let slopes = &slopes[at + self.columns.start..at + self.columns.end];
-            let targets = below.rows_mut().into_iter().skip(place);
-            for (mut target, row) in targets.zip(rows.chunks_exact(width)) {
-                let terms = target.iter_mut().zip(row).zip(slopes);
-                terms.for_each(|((target, value), slope)| *target = value * slope);
+        if self.below.is_some() {
+            for (&class, row) in classes.iter().zip(rows.chunks_exact(width)) {
+                self.pass_on(row, sample, place + class);
             }
         }
         Ok(())
+    }
+
+    /// A row goes on below, times the slopes of its sample.
+    pub(super) fn pass_on(&mut self, row: &[f32], sample: usize, place: usize) {
+        if let Some((slopes, below)) = &mut self.below {
+            let at = sample * self.width;
+            let slopes = &slopes[at + self.columns.start..at + self.columns.end];
+            let mut target = below.row_mut(place);
+            let terms = target.iter_mut().zip(row).zip(slopes);
+            terms.for_each(|((target, value), slope)| *target = value * slope);
+        }
     }
 }
 

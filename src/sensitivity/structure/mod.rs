@@ -14,6 +14,7 @@
 //!
 //! B samples of a batch, K classes, F neurons of a layer, H outputs of the dense layer that reads it.
 
+mod approximation;
 mod chain;
 mod gram;
 mod groups;
@@ -21,9 +22,11 @@ mod last;
 mod matrix;
 mod neighbours;
 mod passes;
+mod probes;
 mod product;
 #[cfg(test)]
 mod tests;
+mod worst;
 
 use std::{collections::BTreeSet, ops::Range};
 
@@ -40,13 +43,18 @@ use super::{
 };
 use crate::{error::Result, features::FeatureBatch};
 
+use approximation::{Approximation, Checked};
 use chain::Chain;
 use gram::Gram;
 use groups::{Group, Patterns, Tree};
 use last::Below;
 use neighbours::{LONGEST, Neighbours};
-use passes::{Pass, Passes, Tail};
+use passes::{Pass, Passes, Rows, Tail};
+use probes::Probes;
 use product::{Factors, InEngine};
+
+pub use worst::has_worst_case;
+pub(super) use worst::worst_case;
 
 /// Largest set of rows `[B·K, H]` that is held, in bytes: four samples of VGG16's 1000 classes.
 const ROWS_BYTES: usize = 64 << 20;
@@ -66,6 +74,9 @@ const PACKING: usize = 14;
 
 /// What a multiplication in `neighbours` costs, in those of a product.
 const LOOSE: usize = 2;
+
+/// Samples that approximations are checked on.
+const CHECKED: usize = 64;
 
 /// Samples over which the product that ends a Gram matrix is spread when the two ways are compared.
 const SPREAD: usize = 256;
@@ -89,6 +100,12 @@ pub(super) struct Structure {
     engine: Option<InEngine>,
     /// What was done, layer by layer, since the beginning.
     used: BTreeSet<(usize, &'static str)>,
+    norms: Vec<(Norm, Norm)>,
+    approximation: Approximation,
+    /// What the approximation did to the first samples.
+    checked: Option<Checked>,
+    /// Samples so far.
+    seen: u64,
 }
 
 impl Structure {
@@ -103,10 +120,11 @@ impl Structure {
         with_values: bool,
     ) -> Result<Result<Self, String>> {
         let (graph, shapes, head) = (request.graph, request.shapes, request.head);
-        let chain = match Chain::find(graph, shapes, head) {
+        let chain = match Chain::find(graph, Some(shapes), head) {
             Ok(chain) => chain,
             Err(why) => return Ok(Err(why)),
         };
+        Approximation::of(request.options).check(&chain)?;
         let tail = Tail::new(kind, head.scores.ending);
         let passes = Passes::new(request, &chain, tail, with_values)?;
         let squares = norms
@@ -125,6 +143,10 @@ impl Structure {
             engine: InEngine::new(request.engine)?,
             layers: views(graph, head),
             used: BTreeSet::new(),
+            norms: norms.to_vec(),
+            approximation: Approximation::of(request.options),
+            checked: None,
+            seen: 0,
             chain,
             passes,
             classes,
@@ -152,14 +174,58 @@ impl Structure {
         sums: &mut [&mut [PowerSums]],
     ) -> Result<Option<SinkCells>> {
         let mut pass = self.passes.run(batch, &self.layers, self.classes)?;
+        if self.checked.is_none() && self.approximation.is_any() {
+            self.checked = Some(self.check(&mut pass, batch.samples.min(CHECKED))?);
+        }
+        if let Some(tolerance) = self.approximation.row_tolerance {
+            pass.rows = pass.rows_above(tolerance, self.classes);
+        }
+        self.add_samples(&pass, batch.samples, sums)?;
+        self.seen += batch.samples as u64;
+        Ok(pass.values.take())
+    }
+
+    fn add_samples(
+        &mut self,
+        pass: &Pass,
+        samples: usize,
+        sums: &mut [&mut [PowerSums]],
+    ) -> Result<()> {
         let size = self.block();
-        for start in (0..batch.samples).step_by(size) {
-            let range = start..(start + size).min(batch.samples);
-            if let Err((level, bad)) = self.add_range(&pass, range, sums)? {
+        for start in (0..samples).step_by(size) {
+            let range = start..(start + size).min(samples);
+            if let Err((level, bad)) = self.add_range(pass, range, sums)? {
                 return Err(self.refused(level, &bad));
             }
         }
-        Ok(pass.values.take())
+        Ok(())
+    }
+
+    /// Scores the first samples twice, with the approximation and without.
+    fn check(&mut self, pass: &mut Pass, samples: usize) -> Result<Checked> {
+        let grams: Vec<Option<Gram>> = self.grams.iter().map(|_| None).collect();
+        let grams = std::mem::replace(&mut self.grams, grams);
+        let used = self.used.clone();
+        let approximation = self.approximation;
+        let mut found = Vec::new();
+        for approximation in [Approximation::default(), approximation] {
+            self.approximation = approximation;
+            if let Some(tolerance) = approximation.row_tolerance {
+                pass.rows = pass.rows_above(tolerance, self.classes);
+            }
+            let mut sums = self.sums(&self.norms)?;
+            let mut parts: Vec<&mut [PowerSums]> =
+                sums.iter_mut().map(|sums| &mut **sums).collect();
+            self.add_samples(pass, samples, &mut parts)?;
+            sums.iter_mut()
+                .flatten()
+                .for_each(|sums| sums.count(samples));
+            found.push(sums);
+        }
+        let rows: usize = (0..samples).map(|sample| pass.rows.of(sample).len()).sum();
+        let left_out = 1.0 - rows as f64 / (samples * self.classes) as f64;
+        (self.grams, self.used) = (grams, used);
+        Ok(Checked::new(samples, left_out, &found[0], &found[1]))
     }
 
     /// Moves what is held besides the sums into them.
@@ -184,6 +250,17 @@ impl Structure {
             }
         }
         Ok(())
+    }
+
+    /// What approximations cost, in words; nothing where there are none.
+    pub(super) fn note(&self) -> Option<String> {
+        let checked = self.checked.as_ref()?;
+        Some(checked.note(self.approximation))
+    }
+
+    /// The next sample is this one of all.
+    pub(super) fn begin(&mut self, sample: u64) {
+        self.seen = sample;
     }
 
     /// How the derivatives came about.
@@ -219,7 +296,9 @@ impl Structure {
 
     /// Whether derivatives may follow from those of like samples.
     fn is_shallow(&self) -> bool {
-        self.chain.links.len() == 2 && self.grams[0].is_none()
+        self.chain.links.len() == 2
+            && self.grams[0].is_none()
+            && self.approximation.probes.is_none()
     }
 
     fn add_range(
@@ -249,13 +328,23 @@ impl Structure {
                 pass,
                 batch: range.clone(),
             };
-            let found = last::add(weights, pass, range, sums[last], None);
+            let found = last::add(weights, pass, range, sums[last], None, None);
             let found = found.map_err(|bad| (last, bad));
             return Ok(found.and_then(|()| neighbours.add(sums[0]).map_err(|bad| (0, bad))));
         }
-        let mut rows = self.rows(last, range.len());
+        let probes = self.probes(pass, &range);
+        let height = probes.as_ref().map_or(self.classes, |probes| probes.count);
+        let mut rows = self.rows(last, range.len() * height);
         let below = self.below(pass, last, &mut rows);
-        if let Err(bad) = last::add(weights, pass, range.clone(), sums[last], below) {
+        let found = last::add(
+            weights,
+            pass,
+            range.clone(),
+            sums[last],
+            below,
+            probes.as_ref(),
+        );
+        if let Err(bad) = found {
             return Ok(Err((last, bad)));
         }
         for at in (0..last).rev() {
@@ -286,19 +375,29 @@ impl Structure {
             None => "by products over active units",
         };
         self.used.insert((at, what));
-        let classes = self.classes;
-        let of_groups = groups
-            .par_iter()
-            .map(|group| gathered(rows, group, classes));
+        let probed = self
+            .approximation
+            .probes
+            .map(|count| (count, Rows::all(count)));
+        let (classes, counting) = match &probed {
+            Some((count, all)) => (*count, all),
+            None => (self.classes, &pass.rows),
+        };
+        let of_groups = groups.par_iter().map(|group| {
+            gathered(rows, group, classes, |sample| {
+                counting.of(range.start + sample)
+            })
+        });
         let of_groups: Vec<Array2<f32>> = of_groups.collect();
         let factors = Factors {
             weights: &self.chain.links[at].weights,
             classes,
+            counting,
             groups,
             rows: &of_groups,
             first: range.start,
         };
-        let mut next = self.rows(at, range.len());
+        let mut next = self.rows(at, range.len() * classes);
         let found = match &mut self.grams[at] {
             Some(gram) => {
                 if let Some(bad) = of_groups.iter().any(|rows| !is_finite(rows)).then(no_place) {
@@ -323,13 +422,26 @@ impl Structure {
         Ok(found)
     }
 
+    /// Random rows in place of the classes', where these are wanted.
+    fn probes(&self, pass: &Pass, range: &Range<usize>) -> Option<Probes> {
+        let count = self.approximation.probes?;
+        let settings = (count, self.approximation.seed);
+        Some(Probes::new(
+            settings,
+            pass,
+            range.clone(),
+            self.seen,
+            self.classes,
+        ))
+    }
+
     /// Rows `[B·K, F]` for what goes on from layer `level`.
-    fn rows(&self, level: usize, samples: usize) -> Array2<f32> {
+    fn rows(&self, level: usize, height: usize) -> Array2<f32> {
         let width = match level {
             0 => 0,
             _ => self.chain.links[level].weights.inputs(),
         };
-        Array2::zeros((samples * self.classes, width))
+        Array2::zeros((height, width))
     }
 
     fn below<'b>(
@@ -353,8 +465,9 @@ impl Structure {
         let tree = patterns.tree(LONGEST);
         let order: Vec<usize> = tree.steps.iter().map(|step| step.0).collect();
         let gram = self.grams[level].is_some();
-        let tried = TRIED_ROWS.map(|rows| patterns.groups(&order, rows / self.classes));
-        let costs = tried.map(|groups| (cost(&groups, self.classes, gram, width), groups));
+        let each = self.approximation.probes.unwrap_or(self.classes);
+        let tried = TRIED_ROWS.map(|rows| patterns.groups(&order, rows / each));
+        let costs = tried.map(|groups| (cost(&groups, each, gram, width), groups));
         let (cost, groups) = costs
             .into_iter()
             .min_by_key(|(cost, _)| *cost)
@@ -402,18 +515,24 @@ fn gram_pays(classes: usize, height: usize, width: usize) -> bool {
     height <= gram::WIDEST && gram < classes * active * width
 }
 
-/// The rows of a group's samples, without units that take no part.
-fn gathered(rows: &Array2<f32>, group: &Group, classes: usize) -> Array2<f32> {
-    let mut target = Array2::zeros((group.samples.len() * classes, group.units.len()));
-    let mut targets = target.rows_mut().into_iter();
-    for &sample in &group.samples {
-        for place in sample * classes..(sample + 1) * classes {
-            let (Some(mut target), row) = (targets.next(), rows.index_axis(Axis(0), place)) else {
-                break;
-            };
-            let pairs = target.iter_mut().zip(&group.units);
-            pairs.for_each(|(target, &unit)| *target = row[unit]);
-        }
+/// The rows that count of a group's samples, without units that take no part.
+fn gathered<'r>(
+    rows: &Array2<f32>,
+    group: &Group,
+    classes: usize,
+    counting: impl Fn(usize) -> &'r [usize],
+) -> Array2<f32> {
+    let samples = group.samples.iter();
+    let places = samples.flat_map(|&sample| {
+        let counting = counting(sample).iter();
+        counting.map(move |class| sample * classes + class)
+    });
+    let places: Vec<usize> = places.collect();
+    let mut target = Array2::zeros((places.len(), group.units.len()));
+    for (mut target, place) in target.rows_mut().into_iter().zip(places) {
+        let row = rows.index_axis(Axis(0), place);
+        let pairs = target.iter_mut().zip(&group.units);
+        pairs.for_each(|(target, &unit)| *target = row[unit]);
     }
     target
 }

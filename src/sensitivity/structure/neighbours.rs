@@ -164,8 +164,10 @@ impl Neighbours<'_> {
             }
             let sample_logits = &logits[sample * rows..(sample + 1) * rows];
             let at = self.batch.start + sample;
-            derivatives(self.pass, at, classes, sample_logits, &mut found);
-            task.take(0, &found, at, 0)?;
+            let counting = self.pass.rows.of(at);
+            let found = &mut found[..counting.len() * width];
+            derivatives(self.pass, at, (classes, counting), sample_logits, found);
+            task.take(counting, found, at, 0)?;
         }
         Ok(())
     }
@@ -194,31 +196,35 @@ fn update(
     *sums = kept;
 }
 
-/// `f_j (L_j - sum of pi_k L_k)` into rows as wide as the task.
+/// `f_j (L_j - sum of pi_k L_k)` for the classes that count, into rows as wide as the task.
 fn derivatives(
     pass: &Pass,
     sample: usize,
-    classes: usize,
+    (classes, counting): (usize, &[usize]),
     logits: &[[f32; COLUMNS]],
     found: &mut [f32],
 ) {
     let factors = &pass.factors[sample * classes..(sample + 1) * classes];
-    let width = found.len() / classes;
     let mut mean = [0.0_f32; COLUMNS];
-    let mut rows = found.chunks_exact_mut(width).zip(factors);
+    let mut skipped = 0;
     if let Some(shares) = &pass.shares {
+        skipped = 1;
         let shares = &shares[sample * classes + 1..(sample + 1) * classes];
         for (share, logits) in shares.iter().zip(logits) {
             let terms = mean.iter_mut().zip(logits);
             terms.for_each(|(mean, logit)| *mean += share * logit);
         }
-        if let Some((first, factor)) = rows.next() {
-            let terms = first.iter_mut().zip(&mean);
-            terms.for_each(|(target, mean)| *target = -factor * mean);
-        }
     }
-    for ((target, factor), logits) in rows.zip(logits) {
-        let terms = target.iter_mut().zip(logits).zip(&mean);
+    let width = found.len() / counting.len().max(1);
+    let rows = found.chunks_exact_mut(width.max(1)).zip(counting);
+    for (target, &class) in rows {
+        let factor = factors[class];
+        let nothing = [0.0; COLUMNS];
+        let row = match class.checked_sub(skipped) {
+            Some(row) => &logits[row],
+            None => &nothing,
+        };
+        let terms = target.iter_mut().zip(row).zip(&mean);
         terms.for_each(|((target, logit), mean)| *target = factor * (logit - mean));
     }
 }

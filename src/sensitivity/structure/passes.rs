@@ -53,8 +53,46 @@ pub(super) struct Pass {
     pub(super) factors: Vec<f32>,
     /// The probabilities `[B, K]` whose mean of the rows is taken off; nothing but for Softmax.
     pub(super) shares: Option<Vec<f32>>,
+    /// The classes whose rows count, sample by sample.
+    pub(super) rows: Rows,
     /// The layers' values, where they were asked for.
     pub(super) values: Option<SinkCells>,
+}
+
+/// Which class rows of the derivatives are looked at.
+pub(super) enum Rows {
+    All(Vec<usize>),
+    Some(Vec<Vec<usize>>),
+}
+
+impl Rows {
+    pub(super) fn all(classes: usize) -> Self {
+        Self::All((0..classes).collect())
+    }
+
+    /// Those of one sample.
+    pub(super) fn of(&self, sample: usize) -> &[usize] {
+        match self {
+            Self::All(rows) => rows,
+            Self::Some(rows) => &rows[sample],
+        }
+    }
+}
+
+impl Pass {
+    /// The rows whose factor is more than `tolerance`: `pi_j (1 - pi_j)`, which bounds the row.
+    pub(super) fn rows_above(&self, tolerance: f64, classes: usize) -> Rows {
+        let softmax = self.shares.is_some();
+        let rows = self.factors.chunks_exact(classes).map(|factors| {
+            let bounds = factors.iter().map(|&factor| match softmax {
+                true => f64::from(factor) * (1.0 - f64::from(factor)),
+                false => f64::from(factor),
+            });
+            let counting = bounds.enumerate().filter(|(_, bound)| *bound > tolerance);
+            counting.map(|(class, _)| class).collect()
+        });
+        Rows::Some(rows.collect())
+    }
 }
 
 impl Tail {
@@ -138,6 +176,7 @@ impl Passes {
             slopes,
             factors,
             shares,
+            rows: Rows::all(classes),
             values,
         })
     }

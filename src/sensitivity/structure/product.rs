@@ -11,6 +11,7 @@ use super::{
     groups::{Group, Patterns},
     last::{Below, Task, first_error, tasks},
     matrix::Matrix,
+    passes::Rows,
 };
 use crate::{
     engine::{Engine, Session},
@@ -35,10 +36,12 @@ const OPSET: i64 = 13;
 /// A product in an engine.
 pub(super) struct InEngine(Box<dyn Session>);
 
-/// What is multiplied: per group, rows `[samples · K, units]`.
+/// What is multiplied: per group, the rows that count of its samples, `[R, units]`.
 pub(super) struct Factors<'f> {
     pub(super) weights: &'f Matrix,
+    /// Rows of each sample K, and which of them count.
     pub(super) classes: usize,
+    pub(super) counting: &'f Rows,
     pub(super) groups: &'f [Group],
     pub(super) rows: &'f [Array2<f32>],
     /// The place of the first sample among those of the batch.
@@ -131,10 +134,12 @@ impl Factors<'_> {
     }
 
     fn take(&self, task: &mut Task<'_>, group: &Group, products: &Array2<f32>) -> Result<(), Bad> {
-        let products = products.as_slice().unwrap_or_default();
-        let size = self.classes * task.columns.len();
-        for (&sample, rows) in group.samples.iter().zip(products.chunks_exact(size)) {
-            task.take(0, rows, self.first + sample, sample * self.classes)?;
+        let mut products = products.as_slice().unwrap_or_default();
+        for &sample in &group.samples {
+            let counting = self.counting.of(self.first + sample);
+            let (rows, rest) = products.split_at(counting.len() * task.columns.len());
+            products = rest;
+            task.take(counting, rows, self.first + sample, sample * self.classes)?;
         }
         Ok(())
     }
@@ -171,13 +176,16 @@ impl Factors<'_> {
         (slopes, active, start): (&[f32], &[usize], usize),
         mut target: ArrayViewMut2<'_, f32>,
     ) {
-        let (width, classes) = (self.weights.inputs(), self.classes);
-        for (at, row) in products.rows().into_iter().enumerate() {
-            let sample = group.samples[at / classes];
+        let width = self.weights.inputs();
+        let mut products = products.rows().into_iter();
+        for &sample in &group.samples {
             let slopes = &slopes[sample * width..(sample + 1) * width];
-            let mut target = target.row_mut(sample * classes + at % classes);
-            for (&unit, value) in active.iter().zip(row) {
-                target[unit - start] = value * slopes[unit];
+            let counting = self.counting.of(self.first + sample).iter();
+            for (&class, row) in counting.zip(&mut products) {
+                let mut target = target.row_mut(sample * self.classes + class);
+                for (&unit, value) in active.iter().zip(row) {
+                    target[unit - start] = value * slopes[unit];
+                }
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Chains against the gradient graph in the engine, which knows nothing of them.
 
-use super::{Structure, chain::Chain};
+use super::{Structure, chain::Chain, has_worst_case, worst_case};
 use crate::{
     data::Batch,
     engine::{Engine, testing::engines},
@@ -9,8 +9,8 @@ use crate::{
     head::Head,
     onnx::{ModelProto, NodeProto, Tensor},
     sensitivity::{
-        Norm, Of, Request, ScoreOptions, Scored, cells::added, gradient::HeadGradient,
-        power_sums::PowerSums, score_norms,
+        Norm, Of, Request, ScoreOptions, Scored, Slopes, cells::added, gradient::HeadGradient,
+        power_sums::PowerSums, score, score_norms,
     },
 };
 
@@ -285,6 +285,216 @@ fn the_same_samples_give_the_same_bits() {
     }
 }
 
+/// The options' scores of all layers, one after the other, and the notes.
+fn scores_with(
+    options: &ScoreOptions,
+    model: &ModelProto,
+    data: &Batch,
+) -> (Vec<f64>, Vec<String>) {
+    let engine = &engines()[0];
+    let graph = Graph::new(model).unwrap();
+    let (shapes, head) = opened(&**engine, &graph, data);
+    let request = request(&**engine, &graph, (&shapes, &head), options);
+    let features = features(&**engine, &graph, (&shapes, &head), vec![data.clone()]);
+    let found = score(request, features.into_iter().map(Ok)).unwrap();
+    let layers = found.scores.layers.into_iter();
+    (
+        layers.flat_map(|layer| layer.values).collect(),
+        found.report.notes,
+    )
+}
+
+#[test]
+fn rows_and_probes_are_off_by_as_much_as_is_said() {
+    struct Case {
+        widths: &'static [usize],
+        norm: Norm,
+        row_tolerance: Option<f64>,
+        probes: Option<usize>,
+        /// Largest difference, relative to the largest score.
+        within: (f64, f64),
+    }
+    let case = |widths, norm, row_tolerance, probes, within| Case {
+        widths,
+        norm,
+        row_tolerance,
+        probes,
+        within,
+    };
+    let two = Norm::P(2.0);
+    let cases = [
+        // nothing is that small
+        case(
+            &[20, 12, 4][..],
+            Norm::P(1.0),
+            Some(1e-30),
+            None,
+            (0.0, 1e-6),
+        ),
+        // a row left out takes at most p (1 - p) off, times what logits change by
+        case(&[20, 12, 4], Norm::P(1.0), Some(0.02), None, (1e-6, 0.2)),
+        case(&[20, 12, 4], Norm::Inf, Some(0.02), None, (0.0, 0.2)),
+        case(&[9, 5], Norm::P(1.0), Some(0.02), None, (1e-6, 0.2)),
+        case(&[20, 12, 6, 4], two, Some(0.02), None, (0.0, 0.2)),
+        // 64 samples and 16 rows: some 1 / sqrt(1024)
+        case(&[20, 12, 4], two, None, Some(16), (1e-6, 0.2)),
+        case(&[20, 12, 6, 4], two, None, Some(16), (1e-6, 0.2)),
+        case(&[20, 12, 6, 4], two, Some(1e-30), Some(400), (1e-6, 0.05)),
+    ];
+    for (at, case) in cases.iter().enumerate() {
+        let model = Dense::random(case.widths, "Softmax", at as u64).model();
+        let data = batch(&[64, case.widths[0]], 2, at as u64);
+        let exact = ScoreOptions {
+            norm: case.norm,
+            ..ScoreOptions::default()
+        };
+        let options = ScoreOptions {
+            row_tolerance: case.row_tolerance,
+            probes: case.probes,
+            ..exact.clone()
+        };
+        let (exact, none) = scores_with(&exact, &model, &data);
+        let (found, notes) = scores_with(&options, &model, &data);
+        let pairs = exact.iter().zip(&found);
+        let largest = exact.iter().copied().fold(0.0, f64::max);
+        let error = pairs.fold(0.0, |worst, (exact, found)| {
+            f64::max(worst, (exact - found).abs())
+        });
+        let (low, high) = case.within;
+        assert!(none.is_empty() && notes.len() == 1);
+        assert!(
+            (low..=high).contains(&(error / largest)),
+            "case {at}: {}",
+            error / largest
+        );
+        assert!(
+            notes[0].contains("on the first 64 samples alone"),
+            "{}",
+            notes[0]
+        );
+    }
+}
+
+#[test]
+fn approximations_without_effect_are_refused() {
+    struct Case {
+        activation: &'static str,
+        widths: &'static [usize],
+        options: ScoreOptions,
+        expected: &'static str,
+    }
+    let probes = ScoreOptions {
+        norm: Norm::P(2.0),
+        probes: Some(4),
+        ..ScoreOptions::default()
+    };
+    let rows = ScoreOptions {
+        row_tolerance: Some(1e-5),
+        ..ScoreOptions::default()
+    };
+    let cases = [
+        Case {
+            activation: "Relu",
+            widths: &[6, 3],
+            options: probes.clone(),
+            expected: "--probes: has no effect on a head of one dense layer",
+        },
+        Case {
+            activation: "Softmax",
+            widths: &[6, 5, 3],
+            options: probes.clone(),
+            expected: "--probes: has an effect on heads that are chains",
+        },
+        Case {
+            activation: "Softmax",
+            widths: &[6, 5, 3],
+            options: rows.clone(),
+            expected: "--row-tolerance: has an effect on heads that are chains",
+        },
+        Case {
+            activation: "Relu",
+            widths: &[6, 5, 3],
+            options: ScoreOptions {
+                of: Of::Logits,
+                ..rows
+            },
+            expected: "--row-tolerance: has no effect with --of logits",
+        },
+        Case {
+            activation: "Relu",
+            widths: &[6, 5, 3],
+            options: ScoreOptions {
+                norm: Norm::Inf,
+                ..probes
+            },
+            expected: "--probes: has no effect but with --norm 2",
+        },
+    ];
+    let engine = &engines()[0];
+    for case in cases {
+        let mut net = Dense::random(case.widths, "", 1);
+        net.activation = case.activation;
+        let (model, data) = (net.model(), batch(&[4, 6], 2, 1));
+        let graph = Graph::new(&model).unwrap();
+        let (shapes, head) = opened(&**engine, &graph, &data);
+        let request = request(&**engine, &graph, (&shapes, &head), &case.options);
+        let features = features(&**engine, &graph, (&shapes, &head), vec![data]);
+        let error = score(request, features.into_iter().map(Ok))
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains(case.expected), "{error}");
+    }
+}
+
+#[test]
+fn the_worst_case_bounds_every_sample() {
+    for widths in [&[9, 5][..], &[20, 12, 4], &[20, 12, 6, 4]] {
+        let model = Dense::random(widths, "Softmax", 5).model();
+        let graph = Graph::new(&model).unwrap();
+        let data = batch(&[50, widths[0]], 2, 5);
+        let (_, head) = opened(&*engines()[0], &graph, &data);
+        assert!(has_worst_case(&graph, &head));
+        for norm in P {
+            let options = ScoreOptions {
+                norm,
+                of: Of::Logits,
+                ..ScoreOptions::default()
+            };
+            let worst = ScoreOptions {
+                slopes: Slopes::Worst,
+                ..options.clone()
+            };
+            let (found, _) = scores_with(&options, &model, &data);
+            let (bound, notes) = scores_with(&worst, &model, &data);
+            assert!(notes[0].contains("no data was needed"));
+            for (found, bound) in found.iter().zip(&bound) {
+                assert!(
+                    *found <= bound * (1.0 + 1e-6),
+                    "{widths:?} p {norm}: {found}, {bound}"
+                );
+                // The last layer's derivatives are the same for all samples.
+                assert!(widths.len() > 2 || *found > bound * (1.0 - 1e-6));
+            }
+        }
+    }
+}
+
+#[test]
+fn bounds_from_weights_that_are_no_numbers_are_refused() {
+    for (layer, norm) in [(0, Norm::Inf), (1, Norm::Inf), (1, Norm::P(2.0))] {
+        let mut net = Dense::random(&[6, 5, 3], "Softmax", 1);
+        net.weights[layer].0[2] = f32::NAN;
+        let model = net.model();
+        let graph = Graph::new(&model).unwrap();
+        let engine = &engines()[0];
+        let (_, head) = opened(&**engine, &graph, &batch(&[2, 6], 2, 1));
+        let error = worst_case(&graph, &head, &[(norm, norm)])
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("is NaN or infinite"), "{error}");
+    }
+}
+
 /// A head with other operators between its two dense layers.
 fn between(nodes: &[NodeProto], constants: &[(&str, Tensor)]) -> ModelProto {
     let mut model = Dense::random(&[6, 5, 3], "", 1).model();
@@ -350,7 +560,7 @@ fn activations_in_several_operators_are_bends_and_mixing_ones_are_not() {
         );
         let graph = Graph::new(&model).unwrap();
         let (shapes, head) = opened(&**engine, &graph, &batch(&[2, 6], 2, 1));
-        let found = Chain::find(&graph, &shapes, &head).map(|chain| chain.links.len());
+        let found = Chain::find(&graph, Some(&shapes), &head).map(|chain| chain.links.len());
         match expected {
             None => assert_eq!(found, Ok(2), "{nodes:?}"),
             Some(why) => assert!(
