@@ -5,8 +5,11 @@ use std::path::Path;
 use clap::{ArgMatches, CommandFactory, error::ErrorKind, parser::ValueSource};
 use onnx_prune::{Error, Result};
 
-use super::args::{
-    Cli, DataFlags, Global, InspectArgs, PreprocessFlags, SampleFlags, ScoreArgs, ScoreFlags,
+use super::{
+    args::{
+        Cli, DataFlags, Global, InspectArgs, PreprocessFlags, SampleFlags, ScoreArgs, ScoreFlags,
+    },
+    values::SampleCount,
 };
 
 /// Flags that every command has; they may stand in front of a subcommand.
@@ -77,6 +80,17 @@ impl SampleFlags {
         }
     }
 
+    /// Only where neurons are chosen is it known how many samples that takes.
+    pub(super) fn refuse_auto(&self, what: &str) -> Result<()> {
+        match self.samples {
+            Some(SampleCount::Auto) => Err(Error::Argument {
+                name: "--samples",
+                what: format!("auto is not for {what}; give a number"),
+            }),
+            _ => Ok(()),
+        }
+    }
+
     /// The flag about the cache that was given.
     fn about_the_cache(&self) -> Option<&'static str> {
         let flags = [
@@ -94,6 +108,10 @@ impl ScoreArgs {
         let criterion = self.score.criterion.unwrap_or_default();
         if self.force && self.output.is_none() && self.html.is_none() {
             return Err(no_effect("--force", "without --output or --html"));
+        }
+        if self.shard.is_some() {
+            self.samples
+                .refuse_auto("--shard, which sees a part of them")?;
         }
         if self.shard.is_some() && self.html.is_some() {
             return Err(no_effect(

@@ -10,6 +10,7 @@ use super::{Outcome, args::Global, checks, options, train::FinetuneArgs};
 
 pub(super) fn run(args: &FinetuneArgs, global: &Global) -> Result<Outcome> {
     checks::test(args.test.as_deref(), &args.data)?;
+    args.samples.refuse_auto("training")?;
     let mut source = options::source(&args.data, &args.samples, &args.engine)?;
     source.test = args.test.clone();
     let options = FinetuneOptions {

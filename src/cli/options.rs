@@ -10,8 +10,9 @@ use onnx_prune::{
     sensitivity::ScoreOptions,
 };
 
-use super::args::{
-    DataFlags, EngineFlags, PreprocessFlags, SampleFlags, ScoreFlags, TransferFlags,
+use super::{
+    args::{DataFlags, EngineFlags, PreprocessFlags, SampleFlags, ScoreFlags, TransferFlags},
+    values::SampleCount,
 };
 
 impl ScoreFlags {
@@ -25,6 +26,8 @@ impl ScoreFlags {
             norm: self.norm.unwrap_or(default.norm),
             over_classes: self.over_classes,
             scale: self.scale.unwrap_or(default.scale),
+            row_tolerance: self.row_tolerance,
+            probes: self.probes,
             ..default
         })
     }
@@ -80,7 +83,11 @@ pub(super) fn source(
         data: data.data.clone(),
         overrides: data.preprocess.to_overrides(),
         on_bad_sample: data.on_bad_sample.unwrap_or(default.on_bad_sample),
-        samples: samples.samples,
+        samples: match samples.samples {
+            Some(SampleCount::AtMost(count)) => Some(count),
+            Some(SampleCount::Auto) | None => default.samples,
+        },
+        until_stable: samples.samples == Some(SampleCount::Auto),
         seed: data.seed.unwrap_or(default.seed),
         engine: engine.to_options(),
         batch: samples.batch.unwrap_or_default(),

@@ -25,6 +25,8 @@ pub(super) fn run(args: &StudyArgs, global: &Global) -> Result<Outcome> {
 
 fn options_of(args: &StudyArgs) -> Result<StudyOptions> {
     checks::test(args.test.as_deref(), &args.data)?;
+    args.samples
+        .refuse_auto("a study, whose cells share their samples")?;
     let source = options::source(&args.data, &args.samples, &args.engine)?;
     let data = source.data.clone().ok_or_else(|| Error::Argument {
         name: "--data",

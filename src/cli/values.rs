@@ -47,6 +47,30 @@ pub(super) fn at_least_one(text: &str) -> Result<usize, String> {
     }
 }
 
+/// A bound on `p (1 - p)`, which is a quarter at most.
+pub(super) fn tolerance(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(tolerance) if tolerance > 0.0 && tolerance < 0.25 => Ok(tolerance),
+        _ => Err("must be a number between 0 and 0.25".to_owned()),
+    }
+}
+
+/// How many samples are scored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SampleCount {
+    AtMost(usize),
+    /// As many as it takes.
+    Auto,
+}
+
+/// A number of samples, or `auto`.
+pub(super) fn samples(text: &str) -> Result<SampleCount, String> {
+    match text {
+        "auto" => Ok(SampleCount::Auto),
+        _ => at_least_one(text).map(SampleCount::AtMost),
+    }
+}
+
 /// A number of samples, or `auto`.
 pub(super) fn batch(text: &str) -> Result<BatchSize, String> {
     match text {

@@ -98,7 +98,7 @@ pub(super) fn attempt(
 }
 
 /// The head with the channels of its flatten layers as units; nothing where it has none.
-fn with_channels(setup: &Setup<'_>, head: &Head) -> Option<Head> {
+pub(super) fn with_channels(setup: &Setup<'_>, head: &Head) -> Option<Head> {
     let mut head = head.clone();
     for layer in &mut head.layers {
         let units = trunk::channels(&setup.graph, &setup.shapes, &layer.group);

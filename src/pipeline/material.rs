@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{
     setup::Setup,
-    shares::{Shares, spread},
+    shares::{Shares, spread, without},
     watch::Watch,
 };
 use crate::{
@@ -80,14 +80,6 @@ impl Parts {
         };
         Self { check, train }
     }
-}
-
-/// The entries of `all` that are not in `some`; both are sorted.
-fn without(all: &[usize], some: &[usize]) -> Vec<usize> {
-    let kept = all
-        .iter()
-        .filter(|index| some.binary_search(index).is_err());
-    kept.copied().collect()
 }
 
 impl Material {
@@ -169,6 +161,11 @@ impl Samples {
             features,
             labelled: true,
         }
+    }
+
+    /// Number of samples.
+    pub(super) fn len(&self) -> usize {
+        self.positions.len()
     }
 
     /// The features of some of them, by their place among them.

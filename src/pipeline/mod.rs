@@ -10,6 +10,7 @@ mod align;
 mod attempt;
 mod bench;
 mod draft;
+mod enough;
 mod features;
 mod figures;
 mod finetune;
@@ -50,6 +51,7 @@ pub use bench::{
     peak_memory,
 };
 pub use draft::{Stage, Trunk, TrunkReport};
+pub use enough::{EnoughReport, TriedSamples};
 pub use features::{
     FeaturesPartOptions, MergedReport, PartKind, features_part, merge_features, part_kind,
 };

@@ -1,31 +1,30 @@
 //! The main job: a smaller model whose head has lost its least sensitive neurons, and whose other
 //! neurons have taken over what they can.
 
-use std::{
-    cell::OnceCell,
-    collections::{BTreeMap, BTreeSet},
-    path::PathBuf,
-};
+mod baselines;
+
+use std::{cell::OnceCell, path::PathBuf};
 
 use serde::Serialize;
 
 use super::{
     align::{Align, AlignReport},
     attempt::{self, Attempt, Granularity},
-    draft::{Draft, Trunk, TrunkReport, Workshop},
+    draft::{Trunk, TrunkReport, Workshop},
+    enough::{self, EnoughReport},
     figures::{self, Worth},
     form::{Form, FormReport},
     material::{Material, Purpose},
     metadata::{self, Facts},
     parts::{DataReport, FileReport, HeadReport, LayerReport},
     proof::{self, Verify},
-    score::{self, ScoreReport, View},
+    score::{self, ScoreReport},
     search::{Limit, SearchReport},
     setup::{self, Setup, SourceOptions},
     speed::{self, Speed, SpeedReport},
     training::{Training, TrainingReport},
     transfer::{self, Learning, ScoreWith, Source, TransferOptions, TransferReport},
-    watch::{Silent, Watch},
+    watch::Watch,
     weights,
 };
 use crate::{
@@ -36,14 +35,13 @@ use crate::{
     onnx::{Model, ModelProto, Output, Overwrite},
     prune::{Budget, Group, Keep, Plan, Scores},
     repair::{Certificate, LayerRepair, Repair},
-    sensitivity::{self, Criterion, Of, ScoreOptions},
+    sensitivity::{self, Of, ScoreOptions},
 };
+
+pub use baselines::Baseline;
 
 /// Schema of [`PruneReport`].
 const SCHEMA: &str = "onnx-prune/prune/v1";
-
-/// Choices that every result can be held against.
-const BASELINES: [&str; 2] = ["random", "weight"];
 
 /// Everything a pruning run can be told.
 #[derive(Clone, Debug)]
@@ -139,7 +137,9 @@ impl PruneOptions {
 
     /// Whether samples are scored.
     fn scores_samples(&self) -> bool {
-        self.scores.is_none() && self.score.criterion.needs_samples()
+        self.scores.is_none()
+            && self.score.criterion.needs_samples()
+            && !score::takes_bounds(&self.source, &self.score, self.of)
     }
 
     /// Whether features are needed whatever the criterion asks for.
@@ -163,6 +163,19 @@ impl PruneOptions {
             if self.transfer.is_some() {
                 return Err(refuse("--classes", "the scores are those of other classes"));
             }
+            if self.source.until_stable {
+                return Err(refuse(
+                    "--samples",
+                    "auto has no effect on scores that are there",
+                ));
+            }
+        }
+        if self.source.until_stable && self.transfer.is_some() {
+            return Err(Error::Argument {
+                name: "--samples",
+                what: "auto looks at scores before there are new --classes; give a number"
+                    .to_owned(),
+            });
         }
         self.check_checkpoint()?;
         if self.has_data() {
@@ -230,6 +243,9 @@ pub struct PruneReport {
     pub data: DataReport,
     /// How the neurons were scored.
     pub score: sensitivity::ScoreReport,
+    /// How the number of samples was found, where these were to tell.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub enough: Option<EnoughReport>,
     /// Seed of every random choice.
     pub seed: u64,
     /// The head.
@@ -284,16 +300,6 @@ pub struct RepairReport {
     pub layers: Vec<LayerRepair>,
 }
 
-/// Another choice of as many neurons, repaired and trained alike.
-#[derive(Clone, Debug, Serialize)]
-pub struct Baseline {
-    /// How the neurons were chosen.
-    pub criterion: Criterion,
-    /// What that was worth.
-    #[serde(flatten)]
-    pub worth: Worth,
-}
-
 /// Prunes a model.
 ///
 /// The output appears whole and proved, or not at all.
@@ -316,11 +322,16 @@ pub fn prune(options: &PruneOptions, watch: &dyn Watch) -> Result<PruneReport> {
         true => Setup::thrifty(&model, &options.source, watch)?,
         false => Setup::new(&model, &options.source, watch)?,
     };
-    let mut head = setup.find_head(skips_engine, watch)?;
+    let mut head = match skips_engine {
+        true if options.scores.is_some() => setup.find_head(true, watch)?,
+        true => score::find_head(&mut setup, &options.score, options.of, watch)?,
+        false => setup.find_head(false, watch)?,
+    };
     let known = options.scores.as_deref();
     let known = known
         .map(|path| ScoreReport::read_for(path, &model, &head))
         .transpose()?;
+    let enough = enough_samples(&mut setup, &head, options, watch)?;
     let other_classes = match &options.transfer {
         Some(wanted) => Some(to_other_classes(
             &mut setup,
@@ -370,7 +381,7 @@ pub fn prune(options: &PruneOptions, watch: &dyn Watch) -> Result<PruneReport> {
         }
         _ => (Worth::default(), None),
     };
-    let baselines = baselines(&workshop, options, &draft, watch)?;
+    let baselines = baselines::measured(&workshop, options, &draft, watch)?;
     let verification = proof::prove(&workshop, &draft, options.verify, watch)?;
     let speed = match options.speed.is_wanted(options.verify) {
         true => speed::measure(&workshop, draft.output(), options.speed, watch)?,
@@ -423,6 +434,7 @@ pub fn prune(options: &PruneOptions, watch: &dyn Watch) -> Result<PruneReport> {
         engine: setup.engine_used(watch),
         data,
         score: scored.report,
+        enough,
         seed: options.source.seed,
         head: HeadReport::new(&setup, &head),
         layers: layers(&head, &plan, &requested),
@@ -446,6 +458,22 @@ pub fn prune(options: &PruneOptions, watch: &dyn Watch) -> Result<PruneReport> {
         search,
         passed,
     })
+}
+
+/// Finds the number of samples, where these are to tell it.
+fn enough_samples(
+    setup: &mut Setup<'_>,
+    head: &Head,
+    options: &PruneOptions,
+    watch: &dyn Watch,
+) -> Result<Option<EnoughReport>> {
+    let channels = match options.granularity {
+        Granularity::Channel => attempt::with_channels(setup, head),
+        Granularity::Neuron | Granularity::Auto => None,
+    };
+    let head = channels.as_ref().unwrap_or(head);
+    let choice = (&options.score, options.of);
+    enough::settle(setup, head, choice, &options.budget, watch)
 }
 
 /// What a last layer for other classes was made from.
@@ -522,60 +550,6 @@ pub(super) fn plan(budget: &Budget, groups: &[&Group], scores: &Scores) -> Resul
         });
     }
     Ok(plan)
-}
-
-/// As many neurons, chosen at random and by the norm of their weights.
-fn baselines(
-    workshop: &Workshop<'_>,
-    options: &PruneOptions,
-    draft: &Draft,
-    watch: &dyn Watch,
-) -> Result<Vec<Baseline>> {
-    let Some(material) = workshop.material.filter(|_| options.baselines) else {
-        return Ok(Vec::new());
-    };
-    let budget = Budget {
-        layers: counts(workshop.head, &draft.plan),
-        ..Budget::uniform(Keep::Share(1.0))
-    };
-    let mut found = Vec::new();
-    for criterion in BASELINES {
-        let criterion: Criterion = criterion.parse()?;
-        let score = ScoreOptions {
-            criterion,
-            seed: options.source.seed,
-            ..ScoreOptions::default()
-        };
-        let scored = score::scores(
-            workshop.setup,
-            View::of(workshop.setup, workshop.head),
-            &score,
-            None,
-            Some(material.calibration()),
-            &Silent,
-        )?;
-        let plan = plan(&budget, &workshop.groups(), &scored.scores)?;
-        let draft = workshop.draft(&plan, watch)?;
-        let worth = figures::worth(workshop, &draft, material, watch)?;
-        found.push(Baseline { criterion, worth });
-    }
-    Ok(found)
-}
-
-/// How many neurons, or units where a layer has them, stay in each layer.
-fn counts(head: &Head, plan: &Plan) -> BTreeMap<String, Keep> {
-    let layers = head.layers.iter().zip(&plan.layers);
-    let counts = layers.map(|(layer, kept)| {
-        let count = match &layer.units {
-            None => kept.keep.len(),
-            Some(units) => {
-                let kept = kept.keep.iter().filter_map(|&neuron| units.get(neuron));
-                kept.collect::<BTreeSet<_>>().len()
-            }
-        };
-        (layer.name.clone(), Keep::Count(count))
-    });
-    counts.collect()
 }
 
 fn layers(head: &Head, plan: &Plan, requested: &Plan) -> Vec<LayerReport> {

@@ -9,6 +9,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{
+    enough::{self, EnoughReport},
     material::Samples,
     parts::{DataReport, HeadReport},
     setup::{self, Setup, SourceOptions},
@@ -22,8 +23,8 @@ use crate::{
     graph::{Graph, Shapes},
     head::Head,
     onnx::{self, Model},
-    prune::Scores,
-    sensitivity::{self, Norm, Of, ScoreOptions, Scored},
+    prune::{Budget, Keep, Scores},
+    sensitivity::{self, Criterion, Norm, Of, Scale, ScoreOptions, Scored, Slopes},
     shards::Coverage,
 };
 
@@ -53,6 +54,9 @@ pub struct ScoreReport {
     pub origin: Origin,
     /// How the neurons were scored.
     pub score: sensitivity::ScoreReport,
+    /// How the number of samples was found, where these were to tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enough: Option<EnoughReport>,
     /// What is missing, where parts were merged that are not all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub coverage: Option<Coverage>,
@@ -80,7 +84,8 @@ pub struct Origin {
     pub notes: Vec<String>,
 }
 
-/// Scores every neuron of the head.
+/// Scores every neuron of the head. Where samples are to tell how many of them are enough, they do so by
+/// the half of the neurons that they would keep.
 ///
 /// # Errors
 /// Every [`crate::Error`].
@@ -88,13 +93,24 @@ pub fn score(options: &ScoreRunOptions, watch: &dyn Watch) -> Result<ScoreReport
     watch.stage("loading the model", None);
     let model = setup::load(&options.input)?;
     let mut setup = Setup::new(&model, &options.source, watch)?;
-    let frugal = !options.score.criterion.needs_samples();
-    let head = setup.find_head(frugal, watch)?;
+    let head = find_head(&mut setup, &options.score, options.of, watch)?;
+    let half = Budget::uniform(Keep::Share(0.5));
+    let choice = (&options.score, options.of);
+    let enough = enough::settle(&mut setup, &head, choice, &half, watch)?;
+    // What was looked at is there already, if only in memory.
+    let samples = enough.as_ref().map(|_| {
+        let indices = &setup.shares.calibration;
+        Samples::of(&setup, &head, indices, watch)
+    });
     let view = View::of(&setup, &head);
-    let scored = scores(&setup, view, &options.score, options.of, None, watch)?;
+    let samples = samples.transpose()?;
+    let scored = scores(&setup, view, &options.score, options.of, samples, watch)?;
     setup.engine_used(watch);
     let origin = Origin::new(options, &model, &setup, head)?;
-    Ok(origin.report(scored, None))
+    Ok(ScoreReport {
+        enough,
+        ..origin.report(scored, None)
+    })
 }
 
 impl Origin {
@@ -120,6 +136,7 @@ impl Origin {
             schema: SCHEMA.to_owned(),
             origin: self,
             score: scored.report,
+            enough: None,
             coverage,
             scores: scored.scores,
         }
@@ -197,6 +214,38 @@ impl ScoreReport {
     }
 }
 
+/// Whether bounds on the derivatives take the place of samples, where the head allows it: without
+/// data, and unless something is asked for that only samples tell.
+pub(super) fn takes_bounds(source: &SourceOptions, score: &ScoreOptions, of: Option<Of>) -> bool {
+    let nothing_asked = source.data.is_none() && source.samples.is_none();
+    let plain = matches!(score.scale, Scale::Auto | Scale::None) && score.probes.is_none();
+    nothing_asked
+        && plain
+        && score.criterion == Criterion::default()
+        && of.is_none_or(|of| of == Of::Logits)
+}
+
+/// The head. Where scores need no samples, nothing is run to find it that is not needed; where they
+/// do, the engine is open.
+pub(super) fn find_head(
+    setup: &mut Setup<'_>,
+    score: &ScoreOptions,
+    of: Option<Of>,
+    watch: &dyn Watch,
+) -> Result<Head> {
+    if !score.criterion.needs_samples() {
+        return setup.find_head(true, watch);
+    }
+    if takes_bounds(setup.options, score, of) {
+        let head = setup.find_head(true, watch)?;
+        if sensitivity::has_worst_case(&setup.graph, &head) {
+            return Ok(head);
+        }
+    }
+    setup.open_engine(watch)?;
+    setup.find_head(false, watch)
+}
+
 /// A model and its head, as scores see them.
 #[derive(Clone, Copy)]
 pub(super) struct View<'v> {
@@ -246,7 +295,8 @@ pub(super) fn scores_of_norms(
     watch: &dyn Watch,
 ) -> Result<Vec<Scored>> {
     let options = settled(setup, options, of);
-    if !options.criterion.needs_samples() {
+    let bounds = || sensitivity::has_worst_case(view.graph, view.head);
+    if !options.criterion.needs_samples() || options.slopes == Slopes::Worst && bounds() {
         watch.stage("scoring", None);
     }
     let on_ranked = ranking(watch);
@@ -286,6 +336,10 @@ pub(super) fn settled(setup: &Setup<'_>, options: &ScoreOptions, of: Option<Of>)
     };
     ScoreOptions {
         of: of.unwrap_or(default),
+        slopes: match takes_bounds(setup.options, options, of) {
+            true => Slopes::Worst,
+            false => Slopes::OfSamples,
+        },
         ..options.clone()
     }
 }
@@ -330,7 +384,10 @@ fn held<'s>(
     watch: &'s dyn Watch,
 ) -> Result<impl Iterator<Item = Result<FeatureBatch>> + 's> {
     let mut calibration = samples;
-    let count = setup.shares.calibration.len();
+    let count = match &calibration {
+        Some(samples) => samples.len(),
+        None => setup.shares.calibration.len(),
+    };
     let batch = setup.batch_size()?;
     let starts = (0..count).step_by(batch);
     Ok(starts.map(move |start| {

@@ -38,6 +38,9 @@ pub struct SourceOptions {
     pub on_bad_sample: OnBadSample,
     /// Most samples to score and solve on; 1,000 by default, 32 of synthetic noise.
     pub samples: Option<usize>,
+    /// Whether as many are taken as it takes for others to choose the same neurons, in place of
+    /// `samples`; where neurons are chosen, that is.
+    pub until_stable: bool,
     /// Seed of every random choice.
     pub seed: u64,
     /// Which runtime, and where.
@@ -185,6 +188,16 @@ impl<'m> Setup<'m> {
         })
     }
 
+    /// Shares the samples out anew, at most so many to score.
+    pub(super) fn share_out(&mut self, samples: usize) {
+        let options = SourceOptions {
+            samples: Some(samples),
+            ..self.options.clone()
+        };
+        let test = self.test.as_ref().map(Dataset::len);
+        self.shares = Shares::of(self.dataset.len(), test, &options);
+    }
+
     /// Goes on with another version of the model, whose values have the same names and shapes, and
     /// finds its head.
     pub(super) fn replace_model(&mut self, model: &'m ModelProto) -> Result<Head> {
@@ -235,12 +248,18 @@ impl<'m> Setup<'m> {
             return declared;
         }
         watch.stage("finding the head", None);
-        if std::mem::take(&mut self.is_engine_pending) {
-            self.selected = opened(&self.options.engine, watch)?;
-        }
+        self.open_engine(watch)?;
         let sample = self.samples(&self.shares.calibration[..1])?;
         self.shapes = features::probe(self.engine(), &self.graph, &self.shapes, &sample[0].input)?;
         head::find(&self.graph, &self.shapes)
+    }
+
+    /// Opens the wanted engine, if that was put off.
+    pub(super) fn open_engine(&mut self, watch: &dyn Watch) -> Result<()> {
+        if std::mem::take(&mut self.is_engine_pending) {
+            self.selected = opened(&self.options.engine, watch)?;
+        }
+        Ok(())
     }
 
     /// Whether type and rank of everything in the head is known.

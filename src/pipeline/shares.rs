@@ -81,6 +81,14 @@ pub(super) fn spread(indices: &[usize], most: usize) -> Vec<usize> {
         .collect()
 }
 
+/// The entries of `all` that are not in `some`; both are sorted.
+pub(super) fn without(all: &[usize], some: &[usize]) -> Vec<usize> {
+    let kept = all
+        .iter()
+        .filter(|index| some.binary_search(index).is_err());
+    kept.copied().collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

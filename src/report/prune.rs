@@ -415,6 +415,7 @@ mod tests {
             certificate: None,
             baselines: vec![],
             search: None,
+            enough: None,
             passed,
         }
     }

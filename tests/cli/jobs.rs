@@ -267,8 +267,26 @@ fn json_is_one_document_and_notes_go_to_stderr() {
             "{line}: {schema}"
         );
     }
-    let found = run(Engines::Tract, &bench.arguments("score @in.onnx"));
+    let found = run(
+        Engines::Tract,
+        &bench.arguments("score @in.onnx --samples 8"),
+    );
     assert!(found.stderr.contains("note: no --data"), "{}", found.stderr);
+}
+
+#[test]
+fn a_run_that_needs_no_samples_loads_no_runtime() {
+    for (flags, engine) in [
+        ("--no-verify", "tract"),
+        ("--no-verify --criterion weight", "tract"),
+        ("--no-verify --samples 8", "onnxruntime"),
+        ("", "onnxruntime"),
+    ] {
+        let line = format!("@in.onnx @out.onnx --json {flags}");
+        let found = run(Engines::Both, &Bench::new().arguments(&line));
+        found.assert_done(&line);
+        assert_eq!(found.json()["engine"]["name"], engine, "{line}");
+    }
 }
 
 #[test]

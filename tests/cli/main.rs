@@ -10,6 +10,7 @@ mod bad_input;
 mod budget;
 mod cache;
 mod completeness;
+mod enough;
 mod flags;
 mod formats;
 mod forms;

@@ -10,7 +10,7 @@ use onnx_prune::{
     sensitivity::{Criterion, Norm, Of, Scale},
 };
 
-use super::super::values;
+use super::super::values::{self, SampleCount};
 
 /// Flags that decide a score.
 #[derive(Debug, Default, Args)]
@@ -33,6 +33,14 @@ pub(in super::super) struct ScoreFlags {
     /// kept cannot reproduce) or auto [default: auto, which is residual, or none without data]
     #[arg(long, value_name = "SCALE", value_parser = values::own::<Scale>)]
     pub(in super::super) scale: Option<Scale>,
+    /// Leave out class rows of the derivatives whose p (1 - p), p the class' probability, is no more
+    /// than this, as 1e-5; the report says what it costs
+    #[arg(long, value_name = "EPS", value_parser = values::tolerance, allow_negative_numbers = true)]
+    pub(in super::super) row_tolerance: Option<f64>,
+    /// Let M random sums of the class rows stand for all of them, with --norm 2; the report says
+    /// what it costs
+    #[arg(long, value_name = "M", value_parser = values::at_least_one, allow_negative_numbers = true)]
+    pub(in super::super) probes: Option<usize>,
 }
 
 /// Flags about samples and what is done to them.
@@ -40,8 +48,8 @@ pub(in super::super) struct ScoreFlags {
 #[command(next_help_heading = "Data")]
 pub(in super::super) struct DataFlags {
     /// Samples: a folder of images, .csv of paths and labels, .tar, .parquet, CIFAR, IDX, .npy, .npz or
-    /// .pb; several by braces, `a-{00..12}.tar`; a part by `#`, `folder#train` [default: synthetic
-    /// noise]
+    /// .pb; several by braces, `a-{00..12}.tar`; a part by `#`, `folder#train` [default:
+    /// none]
     #[arg(long, value_name = "PATH")]
     pub(in super::super) data: Option<PathBuf>,
     /// What becomes of samples that cannot be read: they end the run (error), or are left out and
@@ -59,10 +67,11 @@ pub(in super::super) struct DataFlags {
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Data")]
 pub(in super::super) struct SampleFlags {
-    /// Score, or train on, at most this many samples [default: 1000, or 32 of synthetic noise; all
-    /// when training]
-    #[arg(long, value_name = "N", value_parser = values::at_least_one, allow_negative_numbers = true)]
-    pub(in super::super) samples: Option<usize>,
+    /// Score, or train on, at most this many samples; auto: as many as it takes for others to choose
+    /// the same neurons [default: 1000; all when training; without data, bounds from the weights
+    /// where they are enough, else 32 of synthetic noise]
+    #[arg(long, value_name = "N", value_parser = values::samples, allow_negative_numbers = true)]
+    pub(in super::super) samples: Option<SampleCount>,
     /// Samples per run of the model, or auto: as many as fit into free memory [default: by the size
     /// of a sample]
     #[arg(long, value_name = "N", value_parser = values::batch, allow_negative_numbers = true)]
