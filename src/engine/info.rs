@@ -62,6 +62,18 @@ impl<'de> Deserialize<'de> for EngineInfo {
 }
 
 impl EngineInfo {
+    /// tract with two threads, for tests of reports.
+    #[cfg(test)]
+    pub(crate) fn example() -> Self {
+        Self {
+            name: "tract",
+            version: "0.23.9".to_owned(),
+            provider: "cpu".to_owned(),
+            threads: 2,
+            ..Self::default()
+        }
+    }
+
     /// The provider, and the precision where there is a choice: all that decides about numbers.
     pub fn place(&self) -> String {
         match self.precision {

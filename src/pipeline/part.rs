@@ -20,7 +20,7 @@ use crate::{
     engine::EngineInfo,
     error::{Error, Result},
     sensitivity::{self, Collected, Terms},
-    shards::{Blocks, Dealt, Shard, file::Reader, parts::file_name},
+    shards::{Blocks, Dealt, Shard, file::Reader, parts},
 };
 
 /// Schema of a part's manifest and of [`PartReport`]; raised whenever a part of the same name means
@@ -80,23 +80,13 @@ impl Manifest {
     /// # Errors
     /// [`Error::Format`] where it is of another schema, or broken.
     pub(super) fn of(reader: &Reader) -> Result<Self> {
-        let text: serde_json::Value = Collected::manifest(reader)?;
-        let broken = |what: String| Error::Format {
-            path: reader.path().to_owned(),
-            what,
-        };
-        let schema = text.get("schema").and_then(|schema| schema.as_str());
-        if schema != Some(SCHEMA) {
-            let schema = schema.unwrap_or_default();
-            return Err(broken(format!(
-                "is a part of schema {schema:?}; onnx-prune {} reads {SCHEMA:?}: use the version that wrote it",
-                env!("CARGO_PKG_VERSION")
-            )));
-        }
-        let found: Self = serde_json::from_value(text)
-            .map_err(|error| broken(format!("has a broken manifest: {error}")))?;
+        let text = Collected::manifest(reader)?;
+        let found: Self = parts::manifest(reader.path(), text, SCHEMA)?;
         if !found.dealt.is_sound() {
-            return Err(broken("has blocks that there are not".to_owned()));
+            return Err(Error::Format {
+                path: reader.path().to_owned(),
+                what: "has blocks that there are not".to_owned(),
+            });
         }
         Ok(found)
     }
@@ -201,7 +191,7 @@ pub fn score_part(options: &PartOptions, watch: &dyn Watch) -> Result<PartReport
         origin: Origin::new(run, &model, &setup, head.clone())?,
     };
     fs::create_dir_all(&options.folder).map_err(Error::io(&options.folder))?;
-    let path = options.folder.join(file_name(options.shard));
+    let path = options.folder.join(parts::file_name(options.shard));
     let found = is_there(&path, &manifest, options.replace, watch)?;
     if !found {
         let stream = Stream::new(&setup, &head, &indices[samples.clone()], watch)?;

@@ -195,14 +195,7 @@ mod tests {
     fn measurement(scope: Scope, models: Vec<Measured>) -> Measurement {
         Measurement {
             scope,
-            engine: EngineInfo {
-                name: "tract",
-                version: "0.23.9".to_owned(),
-                provider: "cpu".to_owned(),
-                library: None,
-                threads: 2,
-                ..EngineInfo::default()
-            },
+            engine: EngineInfo::example(),
             batch: 1,
             rounds: 10,
             models,

@@ -342,14 +342,7 @@ mod tests {
             schema: "onnx-prune/prune/v1",
             input: file("vgg.onnx", 6_541_227, 1_634_570),
             output: file("small.onnx", 696_089, 169_916),
-            engine: EngineInfo {
-                name: "tract",
-                version: "0.23.9".to_owned(),
-                provider: "cpu".to_owned(),
-                library: None,
-                threads: 2,
-                ..EngineInfo::default()
-            },
+            engine: EngineInfo::example(),
             data: DataReport {
                 path: None,
                 description: "256 synthetic samples".to_owned(),

@@ -105,14 +105,7 @@ mod tests {
     };
 
     fn tract() -> EngineInfo {
-        EngineInfo {
-            name: "tract",
-            version: "0.23.9".to_owned(),
-            provider: "cpu".to_owned(),
-            library: None,
-            threads: 2,
-            ..EngineInfo::default()
-        }
+        EngineInfo::example()
     }
 
     #[test]

@@ -31,14 +31,7 @@ mod tests {
     #[test]
     fn a_line_says_what_can_be_told_from_chance() {
         let report = |low: f64, median, high: f64| SpeedReport {
-            engine: EngineInfo {
-                name: "tract",
-                version: "0.23.9".to_owned(),
-                provider: "cpu".to_owned(),
-                library: None,
-                threads: 2,
-                ..EngineInfo::default()
-            },
+            engine: EngineInfo::example(),
             batch: 1,
             rounds: 20,
             before: 0.002,

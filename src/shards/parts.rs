@@ -6,7 +6,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::Value;
 
 use super::{Blocks, Shard};
 use crate::error::{Error, Result};
@@ -35,6 +36,28 @@ pub struct Coverage {
     pub blocks: [usize; 2],
     /// Samples that are there, and all.
     pub samples: [usize; 2],
+}
+
+/// The manifest of the part at `path`, which has to be of this schema.
+///
+/// # Errors
+/// [`Error::Format`] where it is of another schema, or broken.
+pub fn manifest<M: DeserializeOwned>(path: &Path, text: Value, schema: &str) -> Result<M> {
+    let broken = |what: String| Error::Format {
+        path: path.to_owned(),
+        what,
+    };
+    let found = text
+        .get("schema")
+        .and_then(Value::as_str)
+        .unwrap_or_default();
+    if found != schema {
+        return Err(broken(format!(
+            "is a part of schema {found:?}; onnx-prune {} reads {schema:?}: use the version that wrote it",
+            env!("CARGO_PKG_VERSION")
+        )));
+    }
+    serde_json::from_value(text).map_err(|error| broken(format!("has a broken manifest: {error}")))
 }
 
 impl Dealt {

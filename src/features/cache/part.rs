@@ -268,18 +268,9 @@ impl Text {
             path: reader.path().to_owned(),
             what,
         };
-        let text: serde_json::Value = serde_json::from_str(reader.text())
+        let text = serde_json::from_str(reader.text())
             .map_err(|error| broken(format!("holds no features: {error}")))?;
-        let schema = text.get("schema").and_then(|schema| schema.as_str());
-        if schema != Some(SCHEMA) {
-            let schema = schema.unwrap_or_default();
-            return Err(broken(format!(
-                "is a part of schema {schema:?}; onnx-prune {} reads {SCHEMA:?}: use the version that wrote it",
-                env!("CARGO_PKG_VERSION")
-            )));
-        }
-        let found: Self = serde_json::from_value(text)
-            .map_err(|error| broken(format!("has a broken manifest: {error}")))?;
+        let found: Self = parts::manifest(reader.path(), text, SCHEMA)?;
         let fits = found.dealt.is_sound()
             && match (&found.entry, found.dealt.samples()) {
                 (None, samples) => samples.is_empty(),
