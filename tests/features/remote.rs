@@ -33,7 +33,7 @@ impl Moto {
         let program = env::var_os("ONNX_PRUNE_MOTO").map_or(beside, PathBuf::from);
         assert!(
             program.exists(),
-            "{} is missing: python3 -m venv target/moto && target/moto/bin/pip install 'moto[server]'",
+            "{} is missing: python3 -m venv target/moto && target/moto/bin/pip install 'moto[server]==5.2.5'",
             program.display()
         );
         let port = TcpListener::bind("127.0.0.1:0")
@@ -63,12 +63,13 @@ impl Moto {
         panic!("moto does not answer");
     }
 
+    /// Stores what everybody may read: `http://` comes without credentials.
     fn put(&self, path: &str, body: &[u8]) {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
         let length = body.len();
         write!(
             stream,
-            "PUT {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
+            "PUT {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {length}\r\nx-amz-acl: public-read\r\nConnection: close\r\n\r\n"
         )
         .unwrap();
         stream.write_all(body).unwrap();
@@ -278,15 +279,21 @@ fn refusals(moto: &Moto) {
         let message = refused(&mut moto.command(&arguments));
         assert!(message.contains(&part), "{address}: {message}");
     }
-    let message = refused(&mut moto.command(&["score", "s3://bucket/none.onnx"]));
+    let data = repository("models/fashion-mnist.npz");
+    let data = ["--data", data.to_str().unwrap()];
+    let on_data = |arguments: &[&str]| moto.command(&[arguments, &data].concat());
+    let message = refused(&mut on_data(&["score", "s3://bucket/none.onnx"]));
     assert!(
         message.contains(&format!("s3://bucket/none.onnx: {missing}")),
         "{message}"
     );
-    let message = refused(&mut moto.command(&["s3://bucket/vgg.onnx", "s3://bucket/out.onnx"]));
+    let message = refused(&mut on_data(&[
+        "s3://bucket/vgg.onnx",
+        "s3://bucket/out.onnx",
+    ]));
     let part = "s3://bucket/out.onnx: only files of this machine are written";
     assert!(message.contains(part), "{message}");
-    let mut without = moto.command(&["score", "s3://bucket/vgg.onnx"]);
+    let mut without = on_data(&["score", "s3://bucket/vgg.onnx"]);
     let message = refused(without.env_remove("AWS_ACCESS_KEY_ID"));
     assert!(
         message.contains("no credentials are set: AWS_ACCESS_KEY_ID"),
