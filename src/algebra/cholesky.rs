@@ -94,6 +94,14 @@ impl Cholesky {
         self.factor.nrows()
     }
 
+    /// L itself, zeros above its diagonal.
+    pub fn into_factor(mut self) -> Array2<f64> {
+        for (at, mut row) in self.factor.rows_mut().into_iter().enumerate() {
+            row.iter_mut().skip(at + 1).for_each(|value| *value = 0.0);
+        }
+        self.factor
+    }
+
     /// `A^-1·b`, `[n, n] x [n, M] -> [n, M]`.
     ///
     /// # Panics
@@ -238,9 +246,12 @@ mod tests {
             let mut matrix = positive(count, 1);
             matrix += &(Array2::<f64>::eye(count) * 0.1);
             let cholesky = Cholesky::factor(&matrix).unwrap();
-            let lower = Array2::from_shape_fn((count, count), |(i, j)| {
-                if j <= i { cholesky.factor[[i, j]] } else { 0.0 }
-            });
+            let lower = cholesky.clone().into_factor();
+            assert!(
+                lower
+                    .indexed_iter()
+                    .all(|((i, j), &value)| j <= i || value == 0.0)
+            );
             assert_close(&lower.dot(&lower.t()), &matrix, 1e-13);
             let b = random(count, 3, 2);
             assert_close(&matrix.dot(&cholesky.solve(&b)), &b, 1e-9);

@@ -470,7 +470,15 @@ fn numbers_that_are_none_are_reported_with_their_neuron() {
     let data = batch(&[2, 5], 3, 1);
     net.weights[0].0[2] = f32::NAN;
     for engine in engines() {
-        for criterion in ["lsa", "activation", "variance", "apoz", "wifv", "taylor"] {
+        for criterion in [
+            "lsa",
+            "curvature",
+            "activation",
+            "variance",
+            "apoz",
+            "wifv",
+            "taylor",
+        ] {
             let model = net.model();
             let graph = Graph::new(&model).unwrap();
             let (shapes, head) = opened(&*engine, &graph, &data);

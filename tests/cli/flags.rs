@@ -243,7 +243,7 @@ const RUNS: [(&str, &str); 9] = [
 ];
 
 #[rustfmt::skip]
-const SCORES: [Row; 38] = [
+const SCORES: [Row; 40] = [
     ("--criterion", "--criterion weight", || Json("/score/criterion", json!("weight"))),
     ("--criterion", "--criterion best", || Error("none of lsa, weight")),
     ("--norm", "--norm 2", || Json("/score/norm", json!("2"))),
@@ -252,6 +252,8 @@ const SCORES: [Row; 38] = [
     ("--of", "--of logits", || Json("/score/of", json!("logits"))),
     ("--of", "--of probabilities", || Json("/score/of", json!("probabilities"))),
     ("--criterion", "--data @data.npy --criterion obs", || Json("/score/criterion", json!("obs"))),
+    ("--criterion", "--data @data.npy --criterion curvature --of logits", || Json("/score/of", json!("logits"))),
+    ("--criterion", "--data @data.npy --criterion curvature --norm 2", || Error("--norm: has no effect with --criterion curvature")),
     ("--criterion", "--data @data.npy --criterion obs --scale residual", || Error("--scale: has no effect with --criterion obs")),
     ("--scale", "--data @data.npy --scale residual", || Json("/score/scale", json!("residual"))),
     ("--scale", "--data @data.npy", || Json("/score/scale", json!("residual"))),

@@ -18,6 +18,7 @@ mod help;
 mod inspecting;
 mod jobs;
 mod measuring;
+mod poor_data;
 mod sharding;
 mod shell;
 mod studying;

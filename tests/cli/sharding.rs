@@ -91,12 +91,13 @@ fn text(path: &Path) -> String {
 #[test]
 fn merged_parts_are_what_one_process_finds() {
     let bench = large();
-    let cases: [(&str, &[usize]); 8] = [
+    let cases: [(&str, &[usize]); 9] = [
         ("", &[1, 3, 8]),
         ("--norm 2 --of logits", &[3]),
         ("--norm 7 --over-classes 1 --scale std", &[4]),
         ("--criterion taylor", &[3]),
         ("--criterion obs", &[3]),
+        ("--criterion curvature", &[3]),
         ("--criterion apoz", &[3]),
         ("--criterion activation", &[3]),
         ("--criterion wifv", &[3]),

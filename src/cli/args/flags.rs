@@ -17,7 +17,7 @@ use super::super::values::{self, SampleCount};
 #[command(next_help_heading = "Scores")]
 pub(in super::super) struct ScoreFlags {
     /// What makes a neuron worth keeping: lsa, weight, activation, variance, apoz, taylor, wifv,
-    /// obs, random [default: lsa]
+    /// obs, curvature, random [default: lsa]
     #[arg(long, value_name = "NAME", value_parser = values::own::<Criterion>)]
     pub(in super::super) criterion: Option<Criterion>,
     /// The norm over the samples: a number from 1 on, or inf [default: inf]

@@ -75,7 +75,8 @@ fn split_bias(node: &NodeProto) -> Option<[NodeProto; 2]> {
     let mut product = node.clone();
     product.input = vec![a.clone(), b.clone()];
     product.output = vec![product_name.clone()];
-    product.name = Some(format!("{} without bias", node.name()));
+    // tract wants names that differ, and nodes may have none; values always do.
+    product.name = Some(product_name.clone());
     let sum = NodeProto::new("Add", &[&product_name, c], &[y]).with_name(node.name());
     Some([product, sum])
 }
@@ -142,6 +143,18 @@ mod tests {
                 assert_eq!(results, [expected.clone(), expected], "{dtype}");
             }
         }
+    }
+
+    #[test]
+    fn gemms_without_names_are_told_apart() {
+        let w = Tensor::f32([2, 2], vec![1., 2., 3., 4.]).unwrap();
+        let b = Tensor::f32([2], vec![0.5, -0.5]).unwrap();
+        let first = NodeProto::new("Gemm", &["x", "w", "b"], &["h"]);
+        let second = NodeProto::new("Gemm", &["h", "w", "b"], &["y"]);
+        let x = TensorData::F32(vec![1., 0., 0., 1.]);
+        let results = run(vec![first, second], x, &[("w", w), ("b", b)]);
+        let expected = Tensor::f32([2, 2], vec![6.5, 8.5, 15., 22.5]).unwrap();
+        assert_eq!(results, [expected.clone(), expected]);
     }
 
     #[test]

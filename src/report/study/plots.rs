@@ -25,11 +25,12 @@ const NORMS: [(usize, Mark); 4] = [
 const FLOOR: f64 = 1e-4;
 
 /// Colours and marks of what local sensitivity is held against.
-const OTHERS: [(&str, usize, Mark); 8] = [
+const OTHERS: [(&str, usize, Mark); 9] = [
     ("random", 3, Mark::Cross),
     ("weight", 4, Mark::Diamond),
     ("taylor", 5, Mark::Down),
     ("obs", 6, Mark::Square),
+    ("curvature", 7, Mark::Circle),
     ("activation", 7, Mark::Triangle),
     ("variance", 8, Mark::Circle),
     ("apoz", 9, Mark::Down),

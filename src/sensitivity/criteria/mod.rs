@@ -5,6 +5,7 @@
 
 mod activation;
 mod apoz;
+mod curvature;
 mod lsa;
 mod obs;
 mod random;
@@ -29,7 +30,7 @@ use crate::{
 };
 
 /// All criteria; the first is the default.
-static CRITERIA: [&Entry; 9] = [
+static CRITERIA: [&Entry; 10] = [
     &lsa::ENTRY,
     &weight::ENTRY,
     &activation::ENTRY,
@@ -38,6 +39,7 @@ static CRITERIA: [&Entry; 9] = [
     &taylor::ENTRY,
     &wifv::ENTRY,
     &obs::ENTRY,
+    &curvature::ENTRY,
     &random::ENTRY,
 ];
 

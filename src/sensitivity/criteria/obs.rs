@@ -14,19 +14,22 @@ use super::{Entry, Measure, Outcome, SAMPLES_ONLY, Uses};
 use crate::{
     error::{Error, Result},
     features::FeatureBatch,
+    head,
     sensitivity::{
         Norm, Request,
         cells::{LayerView, first},
         forward::SinkValues,
-        redundancy::{Carried, Observations, OnRanked, Redundancy, Residual, WIDEST},
+        redundancy::{Carried, Observations, OnRanked, Redundancy, Residual, WIDEST, Worth},
         sums::{Layers, Sum, Taken},
-        terms::Terms,
+        terms::{LayerTerms, Terms},
         weights::{columns, outgoing},
     },
 };
 
+const NAME: &str = "obs";
+
 pub(super) const ENTRY: Entry = Entry {
-    name: "obs",
+    name: NAME,
     about: "error of the outputs after refitting the neurons left (greedy)",
     uses: Uses {
         samples: true,
@@ -53,15 +56,7 @@ fn build(request: Request<'_>, _: &[(Norm, Norm)]) -> Result<Box<dyn Measure>> {
     let layers = request.head.layers.iter().zip(&values.layers);
     let layers = layers.map(|(layer, view)| {
         let width = layer.width();
-        if width > WIDEST {
-            return Err(Error::Argument {
-                name: "--criterion",
-                what: format!(
-                    "obs needs the covariance of a whole layer, and {:?} has {width} neurons, more than {WIDEST}; lsa with --scale residual ranks layers of any width",
-                    layer.name
-                ),
-            });
-        }
+        check_width(NAME, layer)?;
         Ok(Layer {
             width,
             weights: weights(request, view, width)?.into_raw_vec_and_offset().0,
@@ -140,23 +135,53 @@ fn conclude(terms: &Terms, layers: Layers, on_ranked: &mut OnRanked<'_>) -> Resu
         let (rows, weights) = (layer.observations(), layer.fixed());
         let columns = weights.len() / facts.width.max(1);
         let weights = Array2::from_shape_vec((facts.width, columns), weights).ok();
-        let prepared = match rows {
-            Some(rows) => Redundancy::new(&facts.name, rows, facts.members(), weights)?,
-            None => None,
-        };
-        let prepared = prepared.ok_or_else(|| Error::Argument {
-            name: "--criterion",
-            what: format!(
-                "obs needs samples that differ, and no neuron of layer {:?} varies over these",
-                facts.name
-            ),
-        })?;
-        found.push(prepared.rank(&cost, on_ranked)?);
+        found.push(ranked(NAME, facts, (rows, weights), on_ranked)?);
     }
     Ok(Outcome {
         layers: vec![found; terms.norms.len()],
         ..Outcome::default()
     })
+}
+
+/// Refuses a layer whose covariance `criterion` could not hold.
+pub(super) fn check_width(criterion: &str, layer: &head::Layer) -> Result<()> {
+    let width = layer.width();
+    if width <= WIDEST {
+        return Ok(());
+    }
+    Err(Error::Argument {
+        name: "--criterion",
+        what: format!(
+            "{criterion} needs the covariance of a whole layer, and {:?} has {width} neurons, more than {WIDEST}; lsa with --scale residual ranks layers of any width",
+            layer.name
+        ),
+    })
+}
+
+/// Ranks a layer by what its neurons carry `[F, M]`, which those left take over.
+///
+/// # Errors
+/// [`Error::Argument`] where no neuron varies; those of a ranking.
+pub(super) fn ranked(
+    criterion: &str,
+    facts: &LayerTerms,
+    (rows, carried): (Option<Observations>, Option<Array2<f64>>),
+    on_ranked: &mut OnRanked<'_>,
+) -> Result<Worth> {
+    let prepared = match (rows, carried) {
+        (Some(rows), Some(carried)) => {
+            Redundancy::new(&facts.name, rows, facts.members(), Some(carried))?
+        }
+        _ => None,
+    };
+    let prepared = prepared.ok_or_else(|| Error::Argument {
+        name: "--criterion",
+        what: format!(
+            "{criterion} needs samples that differ, and no neuron of layer {:?} varies over these",
+            facts.name
+        ),
+    })?;
+    prepared.rank(&cost, on_ranked)
 }
 
 /// tr(W^T C W).
