@@ -79,7 +79,7 @@ def main():
     parser.add_argument("--threads", default="2")
     parser.add_argument("--batch", default="1")
     parser.add_argument("--seconds", default="20")
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
     models = sorted(arguments.zoo.glob("*.onnx"))
     models = [model for model in models if any(fnmatch.fnmatch(model.stem, p) for p in arguments.patterns)]
     print("| model | MB | measured in | whole model | head alone |")

@@ -117,7 +117,7 @@ def main():
     parser.add_argument("patterns", nargs="*", default=["*"])
     parser.add_argument("--keep", default="0.3")
     parser.add_argument("--proof", action="store_true")
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
     models = sorted(arguments.zoo.glob("*.onnx"))
     models = [model for model in models if any(fnmatch.fnmatch(model.stem, p) for p in arguments.patterns)]
     if arguments.proof:
