@@ -5,7 +5,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
 };
 
-use super::{ClassScores, Head, Layer, scores};
+use super::{BORDER, ClassScores, Head, Layer, scores};
 use crate::{
     error::{Error, Result},
     graph::{Graph, NodeId, Shapes, Use, ValueId},
@@ -179,7 +179,7 @@ impl Finder<'_> {
         })
     }
 
-    /// Names layers by what makes them, and notes what keeps its width.
+    /// Names layers by what makes them, and notes where cutting them ends.
     fn name(&mut self, groups: Vec<Group>) -> Vec<Layer> {
         let graph = self.region.graph;
         let (mut features, mut dense) = (0, 0);
@@ -208,9 +208,8 @@ impl Finder<'_> {
             for source in &group.sources {
                 if let Source::Boundary { value, why, .. } = source {
                     let value = graph.name(*value);
-                    self.notes.push(format!(
-                        "layer {name:?}: {value:?} keeps its width and is selected from, because {why}"
-                    ));
+                    self.notes
+                        .push(format!("layer {name:?}: {BORDER} {value:?}, because {why}"));
                 }
             }
             layers.push(Layer {

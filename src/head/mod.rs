@@ -25,6 +25,9 @@ use crate::{
 pub use find::find;
 pub use rehead::{LastLayer, LastWeights};
 
+/// What a note says of a value that a cut of the head does not pass; the trunk may lose channels yet.
+pub const BORDER: &str = "the cut of the head ends at";
+
 /// A classification head as found in a graph.
 #[derive(Clone, Debug)]
 pub struct Head {

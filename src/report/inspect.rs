@@ -6,7 +6,7 @@ use super::{
     table,
 };
 use crate::{
-    head::Ending,
+    head::{BORDER, Ending},
     pipeline::{DiffReport, Gain, InspectReport, InspectedLayer, Part, PartName, Reach},
 };
 
@@ -53,9 +53,7 @@ fn layers(report: &InspectReport) -> String {
     for layer in &report.layers {
         for stop in &layer.boundaries {
             let (name, value, why) = (&layer.layer.name, &stop.value, &stop.why);
-            text.push_str(&format!(
-                "\n{name}: {value:?} keeps its width, because {why}"
-            ));
+            text.push_str(&format!("\n{name}: {BORDER} {value:?}, because {why}"));
         }
     }
     text
@@ -162,8 +160,8 @@ fn remarks(report: &InspectReport) -> String {
     if report.parts.iter().any(|part| part.seconds.is_some()) {
         lines.push(format!("times: batch {}, {}", report.batch, report.engine));
     }
-    // What keeps its width was said below the layers.
-    let said = |note: &&String| !note.contains("keeps its width");
+    // Where the cut of the head ends was said below the layers.
+    let said = |note: &&String| !note.contains(BORDER);
     lines.extend(report.notes.iter().filter(said).cloned());
     lines.join("\n")
 }
