@@ -327,6 +327,9 @@ pub fn prune(options: &PruneOptions, watch: &dyn Watch) -> Result<PruneReport> {
         true => score::find_head(&mut setup, &options.score, options.of, watch)?,
         false => setup.find_head(false, watch)?,
     };
+    if skips_engine && options.trunk == Trunk::Exact {
+        head = setup.look_at_trunk(head, watch)?;
+    }
     let known = options.scores.as_deref();
     let known = known
         .map(|path| ScoreReport::read_for(path, &model, &head))

@@ -44,18 +44,50 @@ fn a_budget_in_bytes_holds_for_the_file_with_all_that_is_written_into_it() {
 
 #[test]
 fn what_is_cut_does_not_depend_on_whether_it_is_proved() {
-    let bench = Bench::new();
-    let cut = |flags: &str| {
-        let found = prune(&bench, "models/vgg.onnx", flags);
-        found.assert_done(flags);
-        let json = found.json();
-        [json["keep"].clone(), json["trunk"].clone()]
-    };
     // TorchScript's exports declare no shapes: they have to be looked at in a run, with or without proof.
-    let flags = "--keep 0.3 --granularity channel --force";
-    let proved = cut(flags);
-    assert_ne!(proved[1]["removed"], json!([]));
-    assert_eq!(cut(&format!("{flags} --no-verify")), proved);
+    for (model, granularity) in [
+        ("vgg", "channel"),
+        ("resnet", "neuron"),
+        ("densenet", "neuron"),
+    ] {
+        let bench = Bench::new();
+        let cut = |flags: &str| {
+            let flags = format!("--keep 0.3 --granularity {granularity} --force {flags}");
+            let found = prune(&bench, &format!("models/{model}.onnx"), &flags);
+            found.assert_done(&flags);
+            let json = found.json();
+            [json["keep"].clone(), json["trunk"].clone()]
+        };
+        let proved = cut("");
+        assert_ne!(proved[1]["removed"], json!([]), "{model}");
+        assert_eq!(cut("--no-verify"), proved, "{model}");
+    }
+}
+
+#[test]
+fn a_trunk_that_is_not_looked_at_is_told_of() {
+    let bench = Bench::new();
+    // 49 neurons a channel, picked one by one
+    let found = prune(&bench, "models/vgg.onnx", "--keep 0.3 --no-verify");
+    found.assert_done("--no-verify");
+    assert!(found.stderr.contains("the trunk was not looked at"));
+}
+
+#[test]
+fn a_selection_is_announced_where_one_is_left() {
+    // By whole channels all that is dropped leaves the last convolution; single neurons stay in it.
+    for (flags, left) in [("--granularity channel", false), ("", true)] {
+        let bench = Bench::new();
+        let line = format!(
+            "{} @out.onnx --criterion weight --keep 0.3 {flags}",
+            repository("models/vgg.onnx")
+        );
+        let found = run(Engines::Tract, &bench.arguments(&line));
+        found.assert_done(&line);
+        let said = format!("{}{}", found.stderr, found.stdout);
+        assert_eq!(said.contains("is selected from"), left, "{said}");
+        assert!(said.contains("the cut of the head ends at"), "{said}");
+    }
 }
 
 #[test]

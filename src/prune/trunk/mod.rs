@@ -131,6 +131,28 @@ fn shapes_after(
     shapes.carried(graph, after, &changed)
 }
 
+/// About how many neurons of a layer each channel makes that they come from, by the operators on the
+/// way to a convolution; nothing where these tell nothing. No shapes are needed.
+pub fn positions(graph: &Graph<'_>, group: &Group) -> Option<usize> {
+    let [Source::Boundary { value, .. }] = &group.sources[..] else {
+        return None;
+    };
+    let mut value = *value;
+    loop {
+        let node = graph.producer(value)?;
+        match graph.node(node).op() {
+            "Conv" => {
+                let weight = graph.constant(graph.input(node, 1)?)?;
+                let channels = usize::try_from(*weight.dims.first()?).ok()?;
+                return group.width.checked_div(channels);
+            }
+            "Flatten" | "Reshape" | "Dropout" | "Identity" | "BatchNormalization" | "Relu"
+            | "LeakyRelu" | "Clip" | "MaxPool" | "AveragePool" => value = graph.input(node, 0)?,
+            _ => return None,
+        }
+    }
+}
+
 /// For each neuron of a layer, the number of the channel it is a position of, `0..channels`.
 ///
 /// A flatten layer of `[N, C, H, W]` has H·W neurons per channel; the channel's filter can go when
