@@ -79,7 +79,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--program", default="target/release/onnx-prune")
     parser.add_argument("--model", help="in place of torchvision's vgg16")
-    parser.add_argument("--flags", default="--criterion weight", help="of the program, besides --keep 0.3 --no-verify")
+    parser.add_argument("--flags", default="", help="of the program, besides --keep 0.3 --no-verify")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=".") as folder:
         folder = pathlib.Path(folder)

@@ -1,5 +1,5 @@
 //! The program's own work, as far as no runtime does it: writing the graph of the derivatives,
-//! adding up sensitivities and covariances, cutting weights, resizing images. Run with
+//! adding up sensitivities and covariances, cutting weights, feeding a trunk, resizing images. Run with
 //! `cargo bench --bench work`.
 
 #![expect(clippy::unwrap_used, reason = "a benchmark")]
@@ -11,12 +11,14 @@ use onnx_prune::{
     algebra::Covariance,
     data::{DataOptions, Dataset, InputShape, Overrides, Preprocess},
     engine,
-    features::{self, FeatureBatch},
+    features::{self, FeatureBatch, ModelInput, Trunk},
     graph::{Graph, Shapes},
     head::{self, Head},
-    onnx::{Limits, Model, Tensor},
+    onnx::{
+        DataType, Dim, GraphProto, Limits, Model, ModelProto, NodeProto, Tensor, ValueInfoProto,
+    },
     prune::{Budget, Group, Keep, LayerScores, Scores, rewrite, trunk},
-    sensitivity::{self, Norm, Of, ScoreOptions},
+    sensitivity::{self, Norm, Of, ScoreOptions, Slopes},
 };
 
 /// Samples of a batch.
@@ -78,6 +80,133 @@ fn sensitivities(criterion: &mut Criterion) {
             bench.iter(|| sensitivity::score(request(), [Ok(batch.clone())]).unwrap());
         });
     }
+    group.finish();
+}
+
+/// Heads of 1000 classes: a single layer behind a pooling, in closed form, and three layers, by products
+/// over active units, by a Gram matrix, by random rows and by bounds that need no samples.
+fn wide_heads(criterion: &mut Criterion) {
+    struct Case {
+        name: &'static str,
+        widths: &'static [usize],
+        norm: &'static str,
+        probes: Option<usize>,
+        slopes: Slopes,
+    }
+    let case = |name, widths, norm, probes, slopes| Case {
+        name,
+        widths,
+        norm,
+        probes,
+        slopes,
+    };
+    const POOLED: &[usize] = &[2048, 1000];
+    const DEEP: &[usize] = &[1024, 256, 256, 1000];
+    let seen = Slopes::OfSamples;
+    let cases = [
+        case("closed form", POOLED, "inf", None, seen),
+        case("products", DEEP, "inf", None, seen),
+        case("Gram matrix", DEEP, "2", None, seen),
+        case("16 random rows", DEEP, "2", Some(16), seen),
+        case("bounds", DEEP, "inf", None, Slopes::Worst),
+    ];
+    let engine = engine::tract(Some(2));
+    let mut group = criterion.benchmark_group("1000 classes");
+    group.sample_size(10);
+    for case in cases {
+        let model = dense(case.widths);
+        let graph = Graph::new(&model).unwrap();
+        let input = Tensor::f32([2, case.widths[0]], numbers(2 * case.widths[0])).unwrap();
+        let shapes = features::probe(&*engine, &graph, &Shapes::declared(&graph), &input).unwrap();
+        let head = head::find(&graph, &shapes).unwrap();
+        let of = match case.slopes {
+            Slopes::Worst => Of::Logits,
+            Slopes::OfSamples => Of::Probabilities,
+        };
+        let options = ScoreOptions {
+            norm: case.norm.parse::<Norm>().unwrap(),
+            of,
+            slopes: case.slopes,
+            probes: case.probes,
+            ..ScoreOptions::default()
+        };
+        let request = sensitivity::Request {
+            engine: &*engine,
+            graph: &graph,
+            shapes: &shapes,
+            head: &head,
+            options: &options,
+            real_samples: false,
+            on_ranked: &|_, _| Ok(()),
+        };
+        let values = numbers(SAMPLES * case.widths[0]);
+        let batch = FeatureBatch {
+            values: vec![Tensor::f32([SAMPLES, case.widths[0]], values).unwrap()],
+            rows: SAMPLES,
+            samples: SAMPLES,
+            labels: None,
+        };
+        group.throughput(Throughput::Elements(SAMPLES as u64));
+        group.bench_function(case.name, |bench| {
+            bench.iter(|| sensitivity::score(request, [Ok(batch.clone())]).unwrap());
+        });
+    }
+    group.finish();
+}
+
+/// Dense layers of these widths, with ReLU between them.
+fn dense(widths: &[usize]) -> ModelProto {
+    let port = |name: &str, width: usize| {
+        let dims = [Dim::Symbol("batch".to_owned()), Dim::Fixed(width)];
+        ValueInfoProto::tensor(name, DataType::Float, &dims)
+    };
+    let mut graph = GraphProto::new("head");
+    graph.input = vec![port("x0", widths[0])];
+    for (at, pair) in widths.windows(2).enumerate() {
+        let (weight, read, made) = (format!("w{at}"), format!("x{at}"), format!("y{at}"));
+        let values = numbers(pair[0] * pair[1]).into_iter();
+        let values = values.map(|value| (value - 0.5) / (pair[0] as f32).sqrt());
+        let tensor = Tensor::f32([pair[0], pair[1]], values.collect::<Vec<_>>()).unwrap();
+        graph.initializer.push(tensor.to_proto(&weight));
+        graph
+            .node
+            .push(NodeProto::new("MatMul", &[&read, &weight], &[&made]));
+        if at + 2 < widths.len() {
+            let next = format!("x{}", at + 1);
+            graph.node.push(NodeProto::new("Relu", &[&made], &[&next]));
+        } else {
+            graph.output = vec![port(&made, pair[1])];
+        }
+    }
+    ModelProto::new(graph, 17)
+}
+
+/// The trunk over images in memory, in the embedded engine, reading and copying included.
+fn trunk_pass(criterion: &mut Criterion) {
+    let model = vgg();
+    let graph = Graph::new(&model.proto).unwrap();
+    let (shapes, head) = opened(&graph);
+    let engine = engine::tract(Some(2));
+    let mut trunk = Trunk::new(&*engine, &graph, &shapes, &head).unwrap();
+    let input = ModelInput::of(&graph).unwrap();
+    let preprocess = Preprocess::find(&Overrides::default(), None, None).unwrap();
+    let dims = [None, Some(1), Some(28), Some(28)];
+    let shape = InputShape::from_dims(&dims, preprocess.layout).unwrap();
+    let mut options = DataOptions::new(shape, "images");
+    options.preprocess = preprocess;
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/fashion-mnist.npz");
+    let dataset = Dataset::open(&path, &options).unwrap();
+    let indices: Vec<usize> = (0..8 * SAMPLES).collect();
+    let mut group = criterion.benchmark_group("trunk");
+    group.sample_size(10);
+    group.throughput(Throughput::Elements(indices.len() as u64));
+    group.bench_function("vgg.onnx", |bench| {
+        bench.iter(|| {
+            for batch in dataset.batches(&indices, SAMPLES) {
+                trunk.run(input.samples(batch.unwrap()).unwrap()).unwrap();
+            }
+        });
+    });
     group.finish();
 }
 
@@ -154,5 +283,13 @@ fn resize(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, sensitivities, accumulate, cuts, resize);
+criterion_group!(
+    benches,
+    sensitivities,
+    wide_heads,
+    trunk_pass,
+    accumulate,
+    cuts,
+    resize
+);
 criterion_main!(benches);
