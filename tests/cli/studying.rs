@@ -29,7 +29,7 @@ pub(crate) fn cases() -> Vec<Case> {
         case("--norms", "@in.onnx -o @s --data @data.npy --no-time --json --criteria lsa --keeps 0.5 --norms 3", Json("/models/0/choices/0/norm", json!("3"))),
         case("--norms", "@in.onnx -o @s --data @data.npy --criteria obs --norms 3", Error("--norms: has no effect with these --criteria")),
         case("--criteria", "@in.onnx -o @s --data @data.npy --no-time --json --criteria obs --keeps 0.5", Json("/models/0/choices/0/criterion", json!("obs"))),
-        case("--criteria", "@in.onnx -o @s --data @data.npy --no-time --json --criteria all --keeps 0.5", Seen(|_, run| choices(run) == 15)),
+        case("--criteria", "@in.onnx -o @s --data @data.npy --no-time --json --criteria all --keeps 0.5", Seen(|_, run| choices(run) == 16)),
         case("--criteria", "@in.onnx -o @s --data @data.npy --criteria best", Error("none of lsa, weight")),
         case("--scales", "@in.onnx -o @s --data @data.npy --no-time --json --criteria lsa --keeps 0.5 --scales none,residual", Seen(|_, run| choices(run) == 6)),
         case("--scales", "@in.onnx -o @s --data @data.npy --criteria obs --scales std", Error("--scales: has no effect")),
