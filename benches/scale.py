@@ -118,8 +118,8 @@ def worker(args):
     few, many = args.images
     for count in args.images:
         images(args.folder / f"images-{count}.npy", count * 5 // 4)
-    print("| model | a shard's own | each image | peak memory | part of one block |")
-    print("|---|---|---|---|---|")
+    print("| model | a shard's own | each image | peak memory | part of one block | merge of it |")
+    print("|---|---|---|---|---|---|")
     for model in map(Path, args.models):
         name, peak, times = model.stem, 0, {few: [], many: []}
         for _ in range(args.rounds):
@@ -131,9 +131,12 @@ def worker(args):
                 seconds, mib, found = run("score", model, *flags, "--shard", "0/1")
                 times[count].append(seconds)
                 peak = max(peak, mib)
+        merging, *_ = run("merge", parts, "-o", args.folder / f"{name}.json", "--force")
         slow, fast = (statistics.median(times[count]) for count in (many, few))
         each = (slow - fast) / (many - few)
-        print(f"| {name} | {fast - few * each:.1f} s | {1000 * each:.1f} ms | {peak:.0f} MiB | {found['bytes'] / MIB:.1f} MiB |", flush=True)
+        part = f"{found['bytes'] / MIB:.1f} MiB"
+        own = f"{fast - few * each:.1f} s | {1000 * each:.1f} ms"
+        print(f"| {name} | {own} | {peak:.0f} MiB | {part} | {merging:.1f} s |", flush=True)
 
 
 def nodes(first, end):

@@ -91,6 +91,31 @@ pub(super) fn png(width: u32, height: u32, colour: [u8; 3]) -> Vec<u8> {
     file.into_inner()
 }
 
+/// The header of a member of a tar archive alone, with a checksum that is right.
+pub(super) fn tar_header(kind: tar::EntryType, name: &str, size: u64) -> Vec<u8> {
+    let mut header = tar::Header::new_ustar();
+    header.as_ustar_mut().unwrap().name[..name.len()].copy_from_slice(name.as_bytes());
+    header.set_entry_type(kind);
+    header.set_size(size);
+    header.set_cksum();
+    header.as_bytes().to_vec()
+}
+
+/// A PNG whose header declares this many grey pixels, with next to nothing behind it.
+pub(super) fn declared_png(width: u32, height: u32) -> Vec<u8> {
+    let chunk = |name: &[u8], content: &[u8]| {
+        let mut sum = flate2::Crc::new();
+        sum.update(name);
+        sum.update(content);
+        let length = u32::try_from(content.len()).unwrap().to_be_bytes();
+        [&length, name, content, &sum.sum().to_be_bytes()].concat()
+    };
+    let sizes = [width.to_be_bytes(), height.to_be_bytes()].concat();
+    let header = chunk(b"IHDR", &[sizes.as_slice(), &[8, 0, 0, 0, 0]].concat());
+    let pixels = chunk(b"IDAT", &[0x78, 0x9c, 0x63]);
+    [b"\x89PNG\r\n\x1a\n", header.as_slice(), &pixels].concat()
+}
+
 /// Options for an input of these dimensions behind the batch axis; 0 is open.
 pub(super) fn options(dims: &[usize]) -> DataOptions {
     let known = dims.iter().map(|&dim| (dim > 0).then_some(dim));

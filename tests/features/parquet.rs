@@ -10,6 +10,7 @@ use onnx_prune::{
     Result,
     data::{Batch, DataOptions, Dataset, InputShape, OnBadSample},
 };
+use parquet::basic::{Compression, ZstdLevel};
 use parquet::data_type::{ByteArray, ByteArrayType, Int64Type};
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
@@ -249,4 +250,96 @@ fn changed_bytes_never_end_the_run() {
         // Either outcome will do.
         let _ = read_all(path, &options(16)).is_ok();
     }
+}
+
+#[test]
+fn images_of_one_pixel_and_of_too_many() {
+    let read = |image: &[u8]| {
+        let file = written(COLUMNS, &[Some(image)], &[0], None);
+        let folder = folder(&[("a.parquet", file)]);
+        read_all(&folder.path().join("a.parquet"), &options(4))
+    };
+    assert_eq!(read(&png(1, 51)).unwrap().values, [0.2; 48]);
+    // The size stands in the first bytes; the sum behind it is not looked at before the limit is.
+    let mut huge = png(1, 51);
+    huge[16..24].copy_from_slice(&[0, 0, 0x4e, 0x20, 0, 0, 0x4e, 0x20]);
+    let message = read(&huge).unwrap_err().to_string();
+    assert!(message.contains("1 of 1 "), "{message}");
+}
+
+/// Rows of one text, again and again: in a dictionary it is held once, whatever is asked of it.
+fn repeated(image: &[u8], text: &[u8], rows: usize) -> Vec<u8> {
+    let columns = "optional group img { optional binary bytes; } required binary label;";
+    let schema = Arc::new(parse_message_type(&format!("message table {{ {columns} }}")).unwrap());
+    let properties = WriterProperties::builder()
+        .set_compression(Compression::ZSTD(ZstdLevel::default()))
+        .set_dictionary_page_size_limit(1 << 30)
+        .build();
+    let mut file = vec![];
+    let mut writer = SerializedFileWriter::new(&mut file, schema, Arc::new(properties)).unwrap();
+    let mut group = writer.next_row_group().unwrap();
+    for (value, levels) in [(image, Some(vec![2; rows])), (text, None)] {
+        let mut column = group.next_column().unwrap().unwrap();
+        let values = vec![ByteArray::from(value.to_vec()); rows];
+        column
+            .typed::<ByteArrayType>()
+            .write_batch(&values, levels.as_deref(), None)
+            .unwrap();
+        column.close().unwrap();
+    }
+    group.close().unwrap();
+    writer.close().unwrap();
+    file
+}
+
+#[test]
+fn bombs_are_stopped() {
+    let zeros = vec![0; 16 << 20];
+    let cases = [
+        // A terabyte of labels, written out.
+        (
+            "labels",
+            repeated(&png(2, 7), &zeros, 1 << 16),
+            "has a label of 16777216 bytes, the limit of a name is 256",
+        ),
+        (
+            "images",
+            repeated(&zeros, b"0", 1 << 10),
+            "1 of 1024 images cannot be used",
+        ),
+    ];
+    for (caption, file, part) in cases {
+        assert!(file.len() < 1 << 20, "{caption}: {}", file.len());
+        let folder = folder(&[("a.parquet", file)]);
+        let error = read_all(&folder.path().join("a.parquet"), &options(2));
+        let message = error.unwrap_err().to_string();
+        assert!(message.contains(part), "{caption}: {message}");
+    }
+}
+
+/// Where an image has no bytes its path is a name, and no file is looked for.
+#[test]
+fn paths_are_never_followed() {
+    let columns = "optional group img { optional binary bytes; optional binary path; }";
+    let schema = Arc::new(parse_message_type(&format!("message table {{ {columns} }}")).unwrap());
+    let mut file = vec![];
+    let mut writer = SerializedFileWriter::new(&mut file, schema, Arc::default()).unwrap();
+    let mut group = writer.next_row_group().unwrap();
+    for (value, level) in [(None, 1), (Some(ByteArray::from("../secret.png")), 2)] {
+        let mut column = group.next_column().unwrap().unwrap();
+        let values: Vec<ByteArray> = value.into_iter().collect();
+        column
+            .typed::<ByteArrayType>()
+            .write_batch(&values, Some(&[level]), None)
+            .unwrap();
+        column.close().unwrap();
+    }
+    group.close().unwrap();
+    writer.close().unwrap();
+    let folder = folder(&[("secret.png", png(2, 7))]);
+    fs::create_dir(folder.path().join("data")).unwrap();
+    let path = folder.path().join("data/a.parquet");
+    fs::write(&path, file).unwrap();
+    let message = read_all(&path, &options(2)).unwrap_err().to_string();
+    assert!(message.contains("row 0: has no bytes"), "{message}");
 }

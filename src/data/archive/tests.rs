@@ -1,5 +1,5 @@
 use super::*;
-use crate::data::fixtures::{folder, gzip, tar};
+use crate::data::fixtures::{folder, gzip, tar, tar_header};
 
 /// Names, offsets and contents of all members.
 fn seen(name: &str, archive: Vec<u8>) -> Read<Vec<(String, u64, Vec<u8>)>> {
@@ -18,16 +18,6 @@ fn seen(name: &str, archive: Vec<u8>) -> Read<Vec<(String, u64, Vec<u8>)>> {
 
 fn message<T: std::fmt::Debug>(found: Read<T>) -> String {
     found.unwrap_err().text()
-}
-
-/// A header alone, with a checksum that is right.
-fn header(kind: EntryType, name: &str, size: u64) -> Vec<u8> {
-    let mut header = tar::Header::new_ustar();
-    header.as_ustar_mut().unwrap().name[..name.len()].copy_from_slice(name.as_bytes());
-    header.set_entry_type(kind);
-    header.set_size(size);
-    header.set_cksum();
-    header.as_bytes().to_vec()
 }
 
 fn padded(bytes: &[u8]) -> Vec<u8> {
@@ -63,9 +53,9 @@ fn pax_headers_carry_names() {
     let pax = record("path=long/name.jpg");
     let archive = |pax: &[u8]| {
         [
-            header(EntryType::XHeader, "pax", pax.len() as u64),
+            tar_header(EntryType::XHeader, "pax", pax.len() as u64),
             padded(pax),
-            header(EntryType::Regular, "short", 2),
+            tar_header(EntryType::Regular, "short", 2),
             padded(b"ab"),
             vec![0; 1024],
         ]
@@ -91,7 +81,7 @@ fn hostile_archives_are_refused() {
     let mut checksum = whole.clone();
     checksum[150] ^= 1;
     let end = vec![0; 1024];
-    let huge = |kind, size| [header(kind, "a.png", size), end.clone()].concat();
+    let huge = |kind, size| [tar_header(kind, "a.png", size), end.clone()].concat();
     let packed = gzip(&whole);
     let cases = [
         ("cut in a header", whole[..100].to_vec(), "truncated"),
@@ -107,7 +97,7 @@ fn hostile_archives_are_refused() {
         (
             "climbs out",
             [
-                header(EntryType::Regular, "../../etc/passwd", 0),
+                tar_header(EntryType::Regular, "../../etc/passwd", 0),
                 end.clone(),
             ]
             .concat(),
@@ -127,7 +117,7 @@ fn hostile_archives_are_refused() {
             "bomb",
             gzip(
                 &[
-                    header(EntryType::Regular, "a.png", 3 << 20),
+                    tar_header(EntryType::Regular, "a.png", 3 << 20),
                     vec![0; 3 << 20],
                     end,
                 ]
@@ -154,7 +144,7 @@ fn links_and_devices_are_passed_over() {
     ];
     let mut archive: Vec<u8> = kinds
         .iter()
-        .flat_map(|&kind| header(kind, "x.png", 0))
+        .flat_map(|&kind| tar_header(kind, "x.png", 0))
         .collect();
     archive.extend(tar(&[("y.png", b"1")]));
     let found = seen("a.tar", archive).unwrap();

@@ -2,7 +2,7 @@ use std::io::Cursor;
 
 use image::{DynamicImage, GrayImage, ImageFormat, RgbImage, RgbaImage};
 
-use crate::data::fixtures::{folder, options, read_all};
+use crate::data::fixtures::{declared_png, folder, options, read_all};
 use crate::data::{Channels, DataLimits, DataOptions, Dataset, Resize};
 
 fn encoded(image: impl Into<DynamicImage>, format: ImageFormat) -> Vec<u8> {
@@ -302,21 +302,6 @@ fn the_fingerprint_follows_names_and_sizes_not_the_choice() {
     assert_ne!(all, print(&renamed, None));
 }
 
-/// A PNG whose header declares this many grey pixels, with next to nothing behind it.
-fn declared(width: u32, height: u32) -> Vec<u8> {
-    let chunk = |name: &[u8], content: &[u8]| {
-        let mut sum = flate2::Crc::new();
-        sum.update(name);
-        sum.update(content);
-        let length = u32::try_from(content.len()).unwrap().to_be_bytes();
-        [&length, name, content, &sum.sum().to_be_bytes()].concat()
-    };
-    let sizes = [width.to_be_bytes(), height.to_be_bytes()].concat();
-    let header = chunk(b"IHDR", &[sizes.as_slice(), &[8, 0, 0, 0, 0]].concat());
-    let pixels = chunk(b"IDAT", &[0x78, 0x9c, 0x63]);
-    [b"\x89PNG\r\n\x1a\n", header.as_slice(), &pixels].concat()
-}
-
 #[test]
 fn images_from_one_pixel_to_four_hundred_million() {
     let smallest = folder(&[(
@@ -339,7 +324,7 @@ fn images_from_one_pixel_to_four_hundred_million() {
         (3000, 3000, "1 of 1 samples"),
     ];
     for (width, height, part) in cases {
-        let huge = folder(&[("a.png", declared(width, height))]);
+        let huge = folder(&[("a.png", declared_png(width, height))]);
         let error = read_all(huge.path(), &options(&[3, 2, 2])).unwrap_err();
         assert!(error.to_string().contains(part), "{error}");
     }

@@ -33,6 +33,8 @@ const RUN_BYTES: i64 = 8 << 20;
 const RUN_ROWS: usize = 1024;
 /// Most rows of one data set: ImageNet has 1.3 million images.
 const MOST_ROWS: usize = 1 << 24;
+/// Most bytes of one label. A dictionary of a few bytes can repeat a long one for every row.
+const MOST_LABEL: usize = 256;
 /// Runs that stay in memory for each thread: a search through all samples begins in as many places at once.
 const KEPT_RUNS: usize = 4;
 
@@ -43,7 +45,10 @@ pub(in super::super) fn open(path: &Path, options: &DataOptions) -> Result<Opene
     let mut first: Option<Schema> = None;
     for file in paths {
         let (schema, found) = table.add(&file)?;
-        labels = labels.zip(found).map(|(all, found)| [all, found].concat());
+        labels = labels.zip(found).map(|(mut all, found): (Vec<_>, _)| {
+            all.extend(found);
+            all
+        });
         let known = first.get_or_insert_with(|| schema.clone());
         if (known.labels.is_some(), &known.class_names)
             != (schema.labels.is_some(), &schema.class_names)
@@ -292,8 +297,8 @@ fn read_labels(reader: &SerializedFileReader<File>, labels: Labels) -> Read<Vec<
             Type::INT64 => texts(values::<Int64Type>(reader, column, group, 0..rows)?),
             Type::BYTE_ARRAY => {
                 let texts = values::<ByteArrayType>(reader, column, group, 0..rows)?;
-                let text = |bytes: ByteArray| String::from_utf8_lossy(bytes.data()).into_owned();
-                texts.into_iter().map(|bytes| bytes.map(text)).collect()
+                let texts = texts.into_iter().map(|bytes| bytes.map(label).transpose());
+                texts.collect::<Read<_>>()?
             }
             kind => return Err(format!("has labels of the type {kind}").into()),
         };
@@ -303,6 +308,15 @@ fn read_labels(reader: &SerializedFileReader<File>, labels: Labels) -> Read<Vec<
         }
     }
     Ok(all)
+}
+
+fn label(bytes: ByteArray) -> Read<String> {
+    match bytes.len() {
+        0..=MOST_LABEL => Ok(String::from_utf8_lossy(bytes.data()).into_owned()),
+        long => {
+            Err(format!("has a label of {long} bytes, the limit of a name is {MOST_LABEL}").into())
+        }
+    }
 }
 
 fn texts<T: ToString>(values: Vec<Option<T>>) -> Vec<Option<String>> {

@@ -1,4 +1,6 @@
-use super::super::fixtures::{folder, gzip, idx, npy, npz, options, read_all, repository, tar};
+use super::super::fixtures::{
+    declared_png, folder, gzip, idx, npy, npz, options, png, read_all, repository, tar, tar_header,
+};
 use crate::Error;
 
 /// A small file of every format, and the input it feeds.
@@ -78,4 +80,119 @@ fn changed_or_missing_bytes_of_any_format_are_errors_at_most() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// One image in everything that holds image files; what to open, and the files.
+fn containers(image: &[u8]) -> Vec<(&'static str, Vec<(&'static str, Vec<u8>)>)> {
+    let archive = tar(&[("a.png", image)]);
+    let file = ("images/a.png", image.to_vec());
+    vec![
+        ("images", vec![file.clone()]),
+        ("images/a.png", vec![file.clone()]),
+        (
+            "list.csv",
+            vec![("list.csv", b"images/a.png\n".to_vec()), file],
+        ),
+        ("a.tar", vec![("a.tar", archive.clone())]),
+        ("a.tar.gz", vec![("a.tar.gz", gzip(&archive))]),
+    ]
+}
+
+#[test]
+fn images_of_one_pixel_and_of_too_many_in_any_container() {
+    for (place, files) in containers(&png(1, 1, [51, 102, 204])) {
+        let folder = folder(&files);
+        let batch = read_all(&folder.path().join(place), &options(&[3, 8, 8])).unwrap();
+        for (plane, expected) in batch.values.chunks(64).zip([0.2, 0.4, 0.8]) {
+            assert!(
+                plane.iter().all(|value| *value == expected),
+                "{place}: {expected}"
+            );
+        }
+    }
+    for (place, files) in containers(&declared_png(20_000, 20_000)) {
+        let folder = folder(&files);
+        let error = read_all(&folder.path().join(place), &options(&[3, 8, 8])).unwrap_err();
+        let message = error.to_string();
+        assert!(
+            message.contains("a.png")
+                && message.contains("20000 x 20000 pixels, the limit is 178956970"),
+            "{place}: {message}"
+        );
+    }
+}
+
+#[test]
+fn arrays_of_one_pixel_are_images_too() {
+    let pixel = npy("|u1", false, "1, 1, 1", &[51]);
+    for (name, file) in [
+        ("a.npy", pixel.clone()),
+        ("a.npz", npz(&[("x.npy", pixel)])),
+        ("a.idx", idx(8, &[1, 1, 1], &[51])),
+        ("a.gz", gzip(&idx(8, &[1, 1, 1], &[51]))),
+    ] {
+        let folder = folder(&[(name, file)]);
+        let batch = read_all(&folder.path().join(name), &options(&[1, 1, 1])).unwrap();
+        assert_eq!(batch.values, [0.2], "{name}");
+    }
+}
+
+/// Files with nothing in them but a beginning, and long ones: holes take no room on the disk.
+#[test]
+fn files_too_long_to_be_meant_are_not_read() {
+    let sides: [u32; 3] = [1, 20_000, 20_000];
+    let cases = [
+        (
+            "a.csv",
+            b"path\n".to_vec(),
+            2 << 30,
+            "is 2.0 GiB long, the limit is 1.0 GiB",
+        ),
+        (
+            "a.pb",
+            vec![],
+            2 << 30,
+            "is 2.0 GiB long, the limit is 1.0 GiB",
+        ),
+        (
+            "test_batch",
+            b"\x80\x02".to_vec(),
+            1 << 30,
+            "has 1.0 GiB, the limit is 256.0 MiB",
+        ),
+        (
+            "a.npy",
+            npy("|u1", false, "1, 20000, 20000", &[]),
+            128 + 400_000_000,
+            "20000",
+        ),
+        ("a.idx", idx(8, &sides, &[]), 16 + 400_000_000, "20000"),
+    ];
+    for (name, start, length, part) in cases {
+        let folder = folder(&[(name, start)]);
+        let path = folder.path().join(name);
+        let file = std::fs::File::options().append(true).open(&path).unwrap();
+        file.set_len(length).unwrap();
+        let found = read_all(&path, &options(&[1, 28, 28])).map(|batch| batch.shape);
+        let message = found.unwrap_err().to_string();
+        assert!(message.contains(part), "{name}: {message}");
+    }
+}
+
+#[test]
+fn a_batch_of_cifar_that_declares_gigabytes_is_not_unpacked() {
+    let huge = tar_header(
+        tar::EntryType::Regular,
+        "cifar-10-batches-bin/data_batch_1.bin",
+        4 << 30,
+    );
+    for (name, archive) in [("a.tar", huge.clone()), ("a.tar.gz", gzip(&huge))] {
+        let folder = folder(&[(name, archive)]);
+        let error = read_all(&folder.path().join(name), &options(&[3, 32, 32])).unwrap_err();
+        let message = error.to_string();
+        assert!(
+            message.contains("data_batch_1.bin has 4.0 GiB, the limit is 256.0 MiB"),
+            "{name}: {message}"
+        );
+    }
 }
