@@ -1,6 +1,6 @@
 """What many samples and many machines cost: the measurements and the estimate of docs/scale.md.
 
-    python benches/scale.py million            # time and memory of score and merge, up to a million samples
+    python benches/scale.py million            # processor time and memory of score and merge, up to a million samples
     python benches/scale.py worker MODEL...    # what one shard of ImageNet-sized images costs, and its part's size
     python benches/scale.py estimate --own 3 --each 0.02 --part 40 --merge 1    # ImageNet, from what `worker` said
 
@@ -10,6 +10,7 @@ Needs numpy and onnx, and the program (ONNX_PRUNE, else target/release/onnx-prun
 import argparse
 import json
 import os
+import resource
 import shutil
 import statistics
 import subprocess
@@ -29,8 +30,8 @@ MIB = 1 << 20
 
 
 def run(*arguments):
-    """Seconds, peak memory in MiB, and the document printed."""
-    peak = 0
+    """Seconds, those of processors, peak memory in MiB, and the document printed."""
+    peak, before = 0, resource.getrusage(resource.RUSAGE_CHILDREN)
     with tempfile.TemporaryFile() as output:
         begin = time.monotonic()
         child = subprocess.Popen([PROGRAM, *map(str, arguments), "--json"], stdout=output, stderr=subprocess.DEVNULL)
@@ -40,8 +41,10 @@ def run(*arguments):
             time.sleep(0.005)
         seconds = time.monotonic() - begin
         assert child.returncode == 0, f"{arguments}: {child.returncode}"
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        busy = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
         output.seek(0)
-        return seconds, peak, json.load(output)
+        return seconds, busy, peak, json.load(output)
 
 
 def high_water(process):
@@ -96,8 +99,8 @@ def million(args):
         merged = run("merge", parts, "-o", args.folder / "merged.json", "--force")
         same = (args.folder / "merged.json").read_bytes() == alone.read_bytes()
         assert same, "the merged scores are not those of one process"
-        cells = [f"{seconds:.1f} s, {mib:.0f} MiB" for seconds, mib, _ in (whole, merged)]
-        together = f"{sum(s for s, _, _ in shards):.1f} s, at most {max(m for _, m, _ in shards):.0f} MiB"
+        cells = [f"{busy:.1f} s, {mib:.0f} MiB" for _, busy, mib, _ in (whole, merged)]
+        together = f"{sum(s for _, s, *_ in shards):.1f} s, at most {max(m for *_, m, _ in shards):.0f} MiB"
         largest = max(found["bytes"] for *_, found in shards)
         print(f"| {scored:,} | {cells[0]} | {together} | {largest:,} bytes | {cells[1]} |", flush=True)
         data.unlink()
@@ -114,7 +117,7 @@ def images(path, count):
 
 
 def worker(args):
-    """Two sizes tell what a shard costs for itself and what each image does."""
+    """Two sizes tell what a shard costs for itself and what each image does, in processor time."""
     few, many = args.images
     for count in args.images:
         images(args.folder / f"images-{count}.npy", count * 5 // 4)
@@ -128,10 +131,10 @@ def worker(args):
                 parts = args.folder / f"{name}-{count}"
                 shutil.rmtree(parts, ignore_errors=True)
                 flags += ["--engine", args.engine, "--norm", args.norm, "-o", parts]
-                seconds, mib, found = run("score", model, *flags, "--shard", "0/1")
+                _, seconds, mib, found = run("score", model, *flags, "--shard", "0/1")
                 times[count].append(seconds)
                 peak = max(peak, mib)
-        merging, *_ = run("merge", parts, "-o", args.folder / f"{name}.json", "--force")
+        _, merging, *_ = run("merge", parts, "-o", args.folder / f"{name}.json", "--force")
         slow, fast = (statistics.median(times[count]) for count in (many, few))
         each = (slow - fast) / (many - few)
         part = f"{found['bytes'] / MIB:.1f} MiB"
