@@ -2,7 +2,8 @@
 
     python benches/scale.py million            # processor time and memory of score and merge, up to a million samples
     python benches/scale.py worker MODEL...    # what one shard of ImageNet-sized images costs, and its part's size
-    python benches/scale.py estimate --own 3 --each 0.02 --part 40 --merge 1    # ImageNet, from what `worker` said
+    python benches/scale.py merging            # what a MiB of parts costs
+    python benches/scale.py estimate --own 3 --each 0.02 --part 40 --merge 1    # ImageNet, from what these said
 
 Needs numpy and onnx, and the program (ONNX_PRUNE, else target/release/onnx-prune). Files go to --folder.
 """
@@ -57,7 +58,7 @@ def high_water(process):
     return int(lines[0].split()[1]) / 1024 if lines else 0
 
 
-def small_head(path):
+def small_head(path, features=FEATURES):
     """Two dense layers on a vector: all of it is head."""
     random = numpy.random.default_rng(1)
     weight = lambda name, *shape: numpy_helper.from_array(random.normal(0, 0.2, shape).astype("f4"), name)
@@ -67,16 +68,16 @@ def small_head(path):
         helper.make_node("Gemm", ["r", "w2", "b2"], ["logits"]),
     ]
     value = lambda name, size: helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", size])
-    weights = [weight("w1", FEATURES, HIDDEN), weight("b1", HIDDEN), weight("w2", HIDDEN, CLASSES), weight("b2", CLASSES)]
-    graph = helper.make_graph(nodes, "head", [value("x", FEATURES)], [value("logits", CLASSES)], weights)
+    weights = [weight("w1", features, HIDDEN), weight("b1", HIDDEN), weight("w2", HIDDEN, CLASSES), weight("b2", CLASSES)]
+    graph = helper.make_graph(nodes, "head", [value("x", features)], [value("logits", CLASSES)], weights)
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
 
 
-def vectors(path, count):
+def vectors(path, count, features=FEATURES):
     """``count`` vectors whose neurons depend on each other, written bit by bit."""
     random = numpy.random.default_rng(2)
-    mix = random.normal(0, 1, (FEATURES, FEATURES)).astype("f4")
-    array = numpy.lib.format.open_memmap(path, "w+", "f4", (count, FEATURES))
+    mix = random.normal(0, 1, (features, features)).astype("f4")
+    array = numpy.lib.format.open_memmap(path, "w+", "f4", (count, features))
     for start in range(0, count, 50_000):
         rows = array[start : start + 50_000]
         rows[:] = random.normal(0, 1, rows.shape).astype("f4") @ mix
@@ -142,6 +143,25 @@ def worker(args):
         print(f"| {name} | {own} | {peak:.0f} MiB | {part} | {merging:.1f} s |", flush=True)
 
 
+def merging(args):
+    """What reading and joining a MiB costs, and what ranking: one part against eight of the same samples."""
+    model, data = args.folder / "wide.onnx", args.folder / "wide.npy"
+    small_head(model, args.width)
+    vectors(data, 8 * BLOCK * 5 // 4, args.width)
+    found = []
+    for count in (1, 8):
+        parts = args.folder / f"wide-{count}"
+        shutil.rmtree(parts, ignore_errors=True)
+        flags = ["--data", data, "--engine", args.engine, "-o", parts]
+        bytes_of = [run("score", model, *flags, "--shard", f"{index}/{count}")[-1]["bytes"] for index in range(count)]
+        runs = [run("merge", parts, "-o", args.folder / "wide.json", "--force")[1] for _ in range(args.rounds)]
+        found.append((sum(bytes_of) / MIB, statistics.median(runs)))
+    (one, short), (eight, long) = found
+    each = (long - short) / (eight - one)
+    print(f"{args.width} neurons: 1 part of {one:.1f} MiB {short:.2f} s, 8 of {eight:.1f} MiB together {long:.2f} s")
+    print(f"--merge {each:.4f} --ranking {short - one * each:.2f}")
+
+
 def nodes(first, end):
     """As many whole subtrees hold a range of blocks."""
     count = 0
@@ -161,7 +181,7 @@ def estimate(args):
         own = -(-blocks // workers)
         shard = args.own + own * BLOCK * args.each
         cuts = [blocks * index // workers for index in range(workers + 1)]
-        parts = args.part * sum(map(nodes, cuts, cuts[1:]))
+        parts = args.part * sum(map(nodes, cuts, cuts[1:])) + args.once * workers
         merge = args.ranking + parts * args.merge
         total = shard + merge
         print(
@@ -184,10 +204,15 @@ def main():
     one.add_argument("--norm", default="2")
     one.add_argument("--rounds", type=int, default=3)
     one.set_defaults(do=worker)
+    one = commands.add_parser("merging")
+    one.add_argument("--width", type=int, default=2048)
+    one.add_argument("--rounds", type=int, default=3)
+    one.set_defaults(do=merging)
     one = commands.add_parser("estimate")
     one.add_argument("--own", type=float, required=True, help="seconds a shard costs for itself")
     one.add_argument("--each", type=float, required=True, help="seconds of an image")
     one.add_argument("--part", type=float, required=True, help="MiB of the sums of one node")
+    one.add_argument("--once", type=float, default=0, help="MiB that a part holds once: rows of a wide layer")
     one.add_argument("--merge", type=float, required=True, help="seconds to read and join a MiB")
     one.add_argument("--ranking", type=float, default=0, help="seconds of the ranking")
     one.add_argument("--workers", type=int, nargs="+", default=[1, 8, 64, 512])

@@ -1,6 +1,6 @@
 """What a whole study costs, beside single runs with the same flags; everything cold.
 
-    python benches/study.py PROGRAM --data TRAIN --test TEST [--rounds 3] [--separate] [--processor] [MODEL...]
+    python benches/study.py PROGRAM --data TRAIN --test TEST [--rounds 3] [--separate] [--processor] [--repair R] [MODEL...]
 
 For each model, in alternating rounds: one `prune --keep 0.3`, and a study of 3 norms x 7 levels (least squares or
 whatever the default repair is, no fine-tuning). Each run has an empty cache of its own. `--separate` also runs the 21
@@ -50,8 +50,10 @@ def main():
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--separate", action="store_true")
     parser.add_argument("--processor", action="store_true")
+    parser.add_argument("--repair", help="of both, in place of the default")
     options = parser.parse_args()
     data = ["--data", options.data, "--test", options.test]
+    data += ["--repair", options.repair] if options.repair else []
     print("| model | one cold prune, s | study of 21 cells, s | ratio | 21 cold prunes, s | of these |")
     print("|---|---:|---:|---:|---:|---:|")
     for name in options.models:
