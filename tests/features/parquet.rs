@@ -10,7 +10,6 @@ use onnx_prune::{
     Result,
     data::{Batch, DataOptions, Dataset, InputShape, OnBadSample},
 };
-use parquet::basic::{Compression, ZstdLevel};
 use parquet::data_type::{ByteArray, ByteArrayType, Int64Type};
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
@@ -265,56 +264,6 @@ fn images_of_one_pixel_and_of_too_many() {
     huge[16..24].copy_from_slice(&[0, 0, 0x4e, 0x20, 0, 0, 0x4e, 0x20]);
     let message = read(&huge).unwrap_err().to_string();
     assert!(message.contains("1 of 1 "), "{message}");
-}
-
-/// Rows of one text, again and again: in a dictionary it is held once, whatever is asked of it.
-fn repeated(image: &[u8], text: &[u8], rows: usize) -> Vec<u8> {
-    let columns = "optional group img { optional binary bytes; } required binary label;";
-    let schema = Arc::new(parse_message_type(&format!("message table {{ {columns} }}")).unwrap());
-    let properties = WriterProperties::builder()
-        .set_compression(Compression::ZSTD(ZstdLevel::default()))
-        .set_dictionary_page_size_limit(1 << 30)
-        .build();
-    let mut file = vec![];
-    let mut writer = SerializedFileWriter::new(&mut file, schema, Arc::new(properties)).unwrap();
-    let mut group = writer.next_row_group().unwrap();
-    for (value, levels) in [(image, Some(vec![2; rows])), (text, None)] {
-        let mut column = group.next_column().unwrap().unwrap();
-        let values = vec![ByteArray::from(value.to_vec()); rows];
-        column
-            .typed::<ByteArrayType>()
-            .write_batch(&values, levels.as_deref(), None)
-            .unwrap();
-        column.close().unwrap();
-    }
-    group.close().unwrap();
-    writer.close().unwrap();
-    file
-}
-
-#[test]
-fn bombs_are_stopped() {
-    let zeros = vec![0; 16 << 20];
-    let cases = [
-        // A terabyte of labels, written out.
-        (
-            "labels",
-            repeated(&png(2, 7), &zeros, 1 << 16),
-            "has a label of 16777216 bytes, the limit of a name is 256",
-        ),
-        (
-            "images",
-            repeated(&zeros, b"0", 1 << 10),
-            "1 of 1024 images cannot be used",
-        ),
-    ];
-    for (caption, file, part) in cases {
-        assert!(file.len() < 1 << 20, "{caption}: {}", file.len());
-        let folder = folder(&[("a.parquet", file)]);
-        let error = read_all(&folder.path().join("a.parquet"), &options(2));
-        let message = error.unwrap_err().to_string();
-        assert!(message.contains(part), "{caption}: {message}");
-    }
 }
 
 /// Where an image has no bytes its path is a name, and no file is looked for.
