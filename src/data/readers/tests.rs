@@ -82,8 +82,11 @@ fn changed_or_missing_bytes_of_any_format_are_errors_at_most() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// Names and contents.
+type Files = Vec<(&'static str, Vec<u8>)>;
+
 /// One image in everything that holds image files; what to open, and the files.
-fn containers(image: &[u8]) -> Vec<(&'static str, Vec<(&'static str, Vec<u8>)>)> {
+fn containers(image: &[u8]) -> Vec<(&'static str, Files)> {
     let archive = tar(&[("a.png", image)]);
     let file = ("images/a.png", image.to_vec());
     vec![
