@@ -153,7 +153,7 @@ mod tests {
         let second = NodeProto::new("Gemm", &["h", "w", "b"], &["y"]);
         let x = TensorData::F32(vec![1., 0., 0., 1.]);
         let results = run(vec![first, second], x, &[("w", w), ("b", b)]);
-        let expected = Tensor::f32([2, 2], vec![6.5, 8.5, 15., 22.5]).unwrap();
+        let expected = Tensor::f32([2, 2], vec![6.5, 8.5, 14.5, 20.5]).unwrap();
         assert_eq!(results, [expected.clone(), expected]);
     }
 
