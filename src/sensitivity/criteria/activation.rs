@@ -1,6 +1,6 @@
 //! Mean absolute value over samples and positions.
 
-use super::{Entry, Measure, Outcome, SAMPLES_ONLY, for_each_norm};
+use super::{Entry, Measure, Outcome, SAMPLES_ONLY, means};
 use crate::{
     error::Result,
     features::FeatureBatch,
@@ -67,11 +67,5 @@ impl Measure for Activation {
 }
 
 fn conclude(terms: &Terms, layers: Layers, _: &mut OnRanked<'_>) -> Result<Outcome> {
-    let layers = layers.into_iter().map(|layer| {
-        let mut layer = Taken::from(layer);
-        let pairs = layer.totals().into_iter().zip(layer.fixed());
-        let mean = |(sum, places): (f64, f64)| sum / (terms.samples as f64 * places).max(1.0);
-        pairs.map(mean).collect()
-    });
-    Ok(for_each_norm(terms, layers.collect()))
+    Ok(means(terms, layers, Taken::totals))
 }

@@ -1,7 +1,7 @@
 //! Average percentage of zeros (Hu et al. 2016, arXiv:1607.03250), turned round: the share of samples
 //! and positions where a neuron is *not* zero, so that larger stays.
 
-use super::{Entry, Measure, Outcome, SAMPLES_ONLY, for_each_norm};
+use super::{Entry, Measure, Outcome, SAMPLES_ONLY, means};
 use crate::{
     error::Result,
     features::FeatureBatch,
@@ -10,7 +10,7 @@ use crate::{
         cells::first,
         forward::SinkValues,
         redundancy::OnRanked,
-        sums::{Layers, Sum, Taken},
+        sums::{Layers, Sum},
         terms::Terms,
     },
 };
@@ -68,12 +68,11 @@ impl Measure for Apoz {
 }
 
 fn conclude(terms: &Terms, layers: Layers, _: &mut OnRanked<'_>) -> Result<Outcome> {
-    let layers = layers.into_iter().map(|layer| {
-        let mut layer = Taken::from(layer);
-        let pairs = layer.counts().into_iter().zip(layer.fixed());
-        let share =
-            |(count, places): (u64, f64)| count as f64 / (terms.samples as f64 * places).max(1.0);
-        pairs.map(share).collect()
-    });
-    Ok(for_each_norm(terms, layers.collect()))
+    Ok(means(terms, layers, |layer| {
+        layer
+            .counts()
+            .into_iter()
+            .map(|count| count as f64)
+            .collect()
+    }))
 }

@@ -21,7 +21,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::{
     Norm, Request, Scale,
     redundancy::{OnRanked, Worth},
-    sums::{Layers, Way},
+    sums::{Layers, Taken, Way},
     terms::Terms,
 };
 use crate::{
@@ -256,6 +256,17 @@ impl<'de> Deserialize<'de> for Criterion {
         let name = String::deserialize(deserializer)?;
         name.parse().map_err(serde::de::Error::custom)
     }
+}
+
+/// What `sums` takes of each layer, divided by its samples and positions, whatever the norms.
+fn means(terms: &Terms, layers: Layers, sums: impl Fn(&mut Taken) -> Vec<f64>) -> Outcome {
+    let layers = layers.into_iter().map(|layer| {
+        let mut layer = Taken::from(layer);
+        let pairs = sums(&mut layer).into_iter().zip(layer.fixed());
+        let mean = |(sum, places): (f64, f64)| sum / (terms.samples as f64 * places).max(1.0);
+        pairs.map(mean).collect()
+    });
+    for_each_norm(terms, layers.collect())
 }
 
 /// Scores that do not depend on the norms, once for each pair.
