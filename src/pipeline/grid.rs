@@ -13,10 +13,10 @@ use super::{
     draft::{Draft, Stage, Trunk, Workshop},
     figures::{Counts, Reference},
     form::FormName,
-    loaded::Loaded,
     material::{Material, Purpose, Samples},
     parts::{self, DataReport, FileReport},
     prune::{self, PruneOptions},
+    rounds,
     score::{self, View},
     setup::{self, Setup, SourceOptions},
     training::Training,
@@ -26,7 +26,7 @@ use super::{
 use crate::{
     engine::{self, EngineInfo, EngineOptions, Selected},
     error::{Error, Result},
-    eval::{self, Effort, HeadModel, Latencies, Schedule, Subject, WallClock},
+    eval::{self, Effort, HeadModel, Latencies},
     graph,
     head::Head,
     onnx::{self, Model, ModelProto},
@@ -302,25 +302,17 @@ impl Grid<'_> {
         watch: &dyn Watch,
     ) -> Result<Latencies> {
         let workshop = self.workshop(Repair::None, None, &*self.narrow.engine);
-        let mut models = vec![self.setup.graph.model().clone()];
+        let mut smaller = Vec::new();
         for &keep in keeps {
             let draft = workshop.draft(&self.plan(scores, keep)?, &Silent)?;
-            models.push(draft.into_output().0);
+            smaller.push(draft.into_output().0);
         }
-        let sample = self.setup.samples(&self.setup.shares.calibration[..1])?;
-        let name = &self.setup.input.name;
-        let loaded = models.iter().map(|model| {
-            let inputs = vec![(name.clone(), sample[0].input.clone())];
-            Loaded::new(self.setup.engine(), model, inputs)
-        });
-        let mut loaded = loaded.collect::<Result<Vec<_>>>()?;
-        let mut subjects: Vec<Subject<'_>> = loaded.iter_mut().map(Loaded::subject).collect();
-        let schedule = Schedule {
-            effort: Effort::Time(effort),
-            seed,
-        };
-        watch.stage("timing the levels", None);
-        let mut step = |_| setup::still_wanted(watch);
-        eval::latency(&mut subjects, &schedule, &WallClock::start(), &mut step)
+        let models: Vec<&ModelProto> = [self.setup.graph.model()]
+            .into_iter()
+            .chain(&smaller)
+            .collect();
+        let mut loaded = rounds::load(&self.setup, &models, &rounds::input(&self.setup)?)?;
+        let how = (Effort::Time(effort), seed);
+        rounds::rounds(&mut loaded, how, "timing the levels", watch)
     }
 }

@@ -85,7 +85,7 @@ pub(super) fn measure(
     let required = wanted == Speed::Required;
     watch.stage("loading both models", None);
     let input = rounds::input(setup)?;
-    let mut loaded = rounds::load(setup, &[setup.graph.model(), smaller], &input)?;
+    let mut loaded = rounds::load(setup, &[setup.graph.model()], &input)?;
     let effort = match wanted {
         Speed::Required => Effort::Time(REQUIRED),
         Speed::Told => Effort::Glance(GLANCE),
@@ -96,6 +96,7 @@ pub(super) fn measure(
         );
         return Ok(None);
     }
+    loaded.extend(rounds::load(setup, &[smaller], &input)?);
     let how = (effort, setup.options.seed);
     let found = rounds::rounds(&mut loaded, how, "timing both models", watch)?;
     let [before, after] = found.models.as_slice() else {
