@@ -7,22 +7,32 @@
 //! run that is not timed, so that each model finds the caches as it would leave them by itself.
 //!
 //! ```text
-//! slot  = median of its timed runs        time of a model in a round = mean of its two slots
-//! ratio = median over the rounds of (time of the model / time of the first model)
+//! slot    = median of its timed runs      time of a model in a round = mean of its two slots
+//! sitting = rounds in the same sessions   ratio of a round = time of the model / of the first model
+//! ratio   = median over the sittings of (median over the rounds of the sitting)
 //! ```
 //!
+//! Nor is a session ever equally fast twice: where its weights and threads happen to lie makes a
+//! small model up to a fifth faster or slower, for as long as the session lives. Rounds in one pair
+//! of sessions would repeat that error and call it certain. So every sitting begins with new sessions
+//! of all models, loaded in a random order, and in the next sitting in the same order backwards.
+//!
 //! The interval of the ratio is the exact one of a median ([`median_interval`]): it assumes that
-//! rounds are independent, and no distribution. The median, percentile and deviation of a model are
-//! those of all its timed runs. Times include handing inputs over and copying outputs out.
+//! sittings are independent, and no distribution. Where models take too long to load for six
+//! sittings, there is one, and its rounds take their place ([`Sittings`]). The median, percentile
+//! and deviation of a model are those of all its timed runs. Times include handing inputs over and
+//! copying outputs out.
+
+mod sittings;
 
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::statistics::{FEWEST, Interval, Summary, median, median_interval};
+use self::sittings::Sittings;
+use super::statistics::{Interval, Summary, median, median_interval};
 use crate::{
     data,
-    engine::Session,
     error::{Error, Result},
     onnx::Tensor,
 };
@@ -37,11 +47,12 @@ const WARM_RUNS: usize = 2;
 const SLOT: Duration = Duration::from_millis(10);
 const MOST_RUNS: usize = 100;
 
+/// A new session in the same process is warmed up for this part of a slot: threads have to start and
+/// memory to be mapped again, but the clocks have risen.
+const WARM_AGAIN: f64 = 0.5;
+
 /// A first impression has slots and a warm-up of this part of those lengths.
 const GLANCE: f64 = 0.2;
-
-/// Most rounds within a time budget; the interval of the ratio narrows no further in practice.
-const MOST_ROUNDS: usize = 200;
 
 /// Tells the time; replaced in tests.
 pub trait Clock {
@@ -66,12 +77,25 @@ impl Clock for WallClock {
     }
 }
 
-/// A loaded model, and what it is run on.
-pub struct Subject<'a> {
-    /// The model.
-    pub session: &'a mut dyn Session,
-    /// Its inputs, by name.
-    pub inputs: Vec<(&'a str, &'a Tensor)>,
+/// A model that can be run, in one session after the other.
+pub trait Subject {
+    /// Runs it once.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    fn run(&mut self) -> Result<Vec<Tensor>>;
+
+    /// Gives up its session.
+    fn unload(&mut self);
+
+    /// Has a new session, which has run once.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    fn load(&mut self) -> Result<()>;
+
+    /// Seconds that loading took.
+    fn load_seconds(&self) -> f64;
 }
 
 /// How much is measured.
@@ -79,7 +103,7 @@ pub struct Subject<'a> {
 pub enum Effort {
     /// So many rounds.
     Rounds(usize),
-    /// As many rounds as fit, from 6 to 200.
+    /// As many rounds as fit, at least 6; at most 200 sittings.
     Time(Duration),
     /// The same with shorter slots and warm-up: a first impression, with a wider interval.
     Glance(Duration),
@@ -116,6 +140,8 @@ pub struct Schedule {
 pub struct Latencies {
     /// Rounds that were run.
     pub rounds: usize,
+    /// Sessions of each model that they were run in; with one, where it lies may show in the ratio.
+    pub sessions: usize,
     /// One entry per model, in their order.
     pub models: Vec<Latency>,
 }
@@ -132,9 +158,9 @@ pub struct Latency {
 /// A model's time divided by the first model's, round by round.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Ratio {
-    /// The median over the rounds.
+    /// The median over the sittings, or over the rounds of the only one.
     pub median: f64,
-    /// Where the median lies; nothing with fewer than 6 rounds.
+    /// Where the median lies; nothing with fewer than 6 of these.
     pub interval: Option<Interval>,
 }
 
@@ -168,13 +194,14 @@ pub fn clearly_fastest(ratios: impl Iterator<Item = Option<Ratio>>) -> Option<us
 /// # Errors
 /// [`Error::Engine`] when a model fails; [`Error::Argument`] without models or rounds; what `step`
 /// gives.
-pub fn latency(
-    subjects: &mut [Subject<'_>],
+pub fn latency<S: Subject>(
+    subjects: &mut [S],
     schedule: &Schedule,
     clock: &dyn Clock,
     step: &mut dyn FnMut(f64) -> Result<()>,
 ) -> Result<Latencies> {
-    if subjects.is_empty() || schedule.effort == Effort::Rounds(0) {
+    let Schedule { effort, seed } = *schedule;
+    if subjects.is_empty() || effort == Effort::Rounds(0) {
         return Err(Error::Argument {
             name: "--rounds",
             what: "there is nothing to measure".to_owned(),
@@ -182,77 +209,94 @@ pub fn latency(
     }
     let mut models = Vec::new();
     for subject in subjects {
-        let repeats = warm_up(subject, schedule.effort, clock)?;
-        models.push(Measured {
-            subject,
-            repeats,
-            runs: Vec::new(),
-            rounds: Vec::new(),
-        });
+        let one = warm_up(subject, effort.warm_up(), clock)?;
+        models.push(Measured::new(subject, one, effort));
     }
+    let load = models.iter().map(|model| model.subject.load_seconds());
+    let load = load.sum();
     let begin = clock.now();
-    for round in 0_u64.. {
-        let mut order = data::shuffled(models.len(), schedule.seed.wrapping_add(round));
-        order.extend_from_within(..);
-        order[models.len()..].reverse();
-        for &index in &order {
+    let mut sittings = None;
+    for round in 0_usize.. {
+        for index in there_and_back(models.len(), seed.wrapping_add(round as u64)) {
             models[index].slot(clock)?;
         }
-        let done = progress(
-            schedule.effort,
-            round + 1,
-            clock.now().saturating_sub(begin),
-        );
+        let spent = clock.now().saturating_sub(begin);
+        let sittings: &Sittings =
+            sittings.get_or_insert_with(|| Sittings::new(effort, load, spent.as_secs_f64()));
+        let done = sittings.done(effort, round + 1, spent);
         step(done.min(1.0))?;
         if done >= 1.0 {
             break;
         }
+        if let Some(sitting) = sittings.begins_with(round + 1) {
+            let order = order_of_loading(models.len(), seed, sitting);
+            renew(
+                &mut models,
+                &order,
+                effort.slot().mul_f64(WARM_AGAIN),
+                clock,
+            )?;
+        }
     }
-    Ok(summed_up(&models))
+    Ok(summed_up(&models, &sittings.unwrap_or_default()))
 }
 
-/// Runs a model until it is warm, and says how many runs make a slot.
-fn warm_up(subject: &mut Subject<'_>, effort: Effort, clock: &dyn Clock) -> Result<usize> {
+/// All places in a random order, and the same backwards.
+fn there_and_back(count: usize, seed: u64) -> Vec<usize> {
+    let mut order = data::shuffled(count, seed);
+    order.extend_from_within(..);
+    order[count..].reverse();
+    order
+}
+
+/// A random order, in the sitting after it the same backwards: what is loaded first may always lie
+/// in the better place.
+fn order_of_loading(count: usize, seed: u64, sitting: usize) -> Vec<usize> {
+    let mut order = data::shuffled(count, !seed.wrapping_add(sitting as u64 / 2));
+    if sitting % 2 == 1 {
+        order.reverse();
+    }
+    order
+}
+
+/// New sessions for all models, none of which is there while others are loaded.
+fn renew<S: Subject>(
+    models: &mut [Measured<'_, S>],
+    order: &[usize],
+    warm_for: Duration,
+    clock: &dyn Clock,
+) -> Result<()> {
+    models.iter_mut().for_each(|model| model.subject.unload());
+    for &index in order {
+        models[index].subject.load()?;
+    }
+    for &index in order {
+        warm_up(models[index].subject, warm_for, clock)?;
+    }
+    Ok(())
+}
+
+/// Runs a model until it is warm, and says how many seconds a run takes.
+fn warm_up<S: Subject>(subject: &mut S, length: Duration, clock: &dyn Clock) -> Result<f64> {
     let begin = clock.now();
     let mut runs = Vec::new();
-    while runs.len() < WARM_RUNS
-        || (clock.now() - begin < effort.warm_up() && runs.len() < MOST_RUNS)
-    {
+    while runs.len() < WARM_RUNS || (clock.now() - begin < length && runs.len() < MOST_RUNS) {
         runs.push(timed(subject, clock)?);
     }
-    let one = median(&runs).unwrap_or_default();
-    // A clock that stood still gives infinity, which the cast takes to the largest number.
-    let repeats = (effort.slot().as_secs_f64() / one).ceil() as usize;
-    Ok(repeats.clamp(1, MOST_RUNS))
+    Ok(median(&runs).unwrap_or_default())
 }
 
 /// Seconds of one run.
-fn timed(subject: &mut Subject<'_>, clock: &dyn Clock) -> Result<f64> {
+fn timed<S: Subject>(subject: &mut S, clock: &dyn Clock) -> Result<f64> {
     let begin = clock.now();
-    let outputs = subject.session.run(&subject.inputs)?;
+    let outputs = subject.run()?;
     let end = clock.now();
     drop(outputs);
     Ok(end.saturating_sub(begin).as_secs_f64())
 }
 
-/// The share of the work that is done after so many rounds in so much time.
-fn progress(effort: Effort, rounds: u64, spent: Duration) -> f64 {
-    match effort {
-        Effort::Rounds(wanted) => rounds as f64 / wanted as f64,
-        Effort::Time(budget) | Effort::Glance(budget) => {
-            let rounds = rounds as usize;
-            let another = spent.mul_f64((rounds + 1) as f64 / rounds as f64);
-            if rounds >= FEWEST && (another > budget || rounds >= MOST_ROUNDS) {
-                return 1.0;
-            }
-            let of_time = spent.as_secs_f64() / budget.as_secs_f64();
-            of_time.max(rounds as f64 / MOST_ROUNDS as f64).min(0.99)
-        }
-    }
-}
-
-struct Measured<'s, 'a> {
-    subject: &'s mut Subject<'a>,
+struct Measured<'s, S> {
+    subject: &'s mut S,
     /// Timed runs of a slot.
     repeats: usize,
     /// Seconds of every timed run.
@@ -261,9 +305,21 @@ struct Measured<'s, 'a> {
     rounds: Vec<f64>,
 }
 
-impl Measured<'_, '_> {
+impl<'s, S: Subject> Measured<'s, S> {
+    /// A model of which one run takes so many seconds.
+    fn new(subject: &'s mut S, one: f64, effort: Effort) -> Self {
+        // A clock that stood still gives infinity, which the cast takes to the largest number.
+        let repeats = (effort.slot().as_secs_f64() / one).ceil() as usize;
+        Self {
+            subject,
+            repeats: repeats.clamp(1, MOST_RUNS),
+            runs: Vec::new(),
+            rounds: Vec::new(),
+        }
+    }
+
     fn slot(&mut self, clock: &dyn Clock) -> Result<()> {
-        self.subject.session.run(&self.subject.inputs)?;
+        self.subject.run()?;
         let first = self.runs.len();
         for _ in 0..self.repeats {
             self.runs.push(timed(self.subject, clock)?);
@@ -280,14 +336,15 @@ impl Measured<'_, '_> {
     }
 }
 
-fn summed_up(models: &[Measured<'_, '_>]) -> Latencies {
+fn summed_up<S: Subject>(models: &[Measured<'_, S>], sittings: &Sittings) -> Latencies {
     let first: Vec<f64> = models[0].times().collect();
-    let one = |index: usize, model: &Measured<'_, '_>| {
+    let one = |index: usize, model: &Measured<'_, S>| {
         let ratios: Vec<f64> = model
             .times()
             .zip(&first)
             .map(|(time, first)| time / first)
             .collect();
+        let ratios = sittings.medians(&ratios);
         let ratio = median(&ratios).map(|median| Ratio {
             median,
             interval: median_interval(&ratios),
@@ -300,6 +357,7 @@ fn summed_up(models: &[Measured<'_, '_>]) -> Latencies {
     let models = models.iter().enumerate();
     Latencies {
         rounds: first.len(),
+        sessions: sittings.sessions(first.len()),
         models: models
             .filter_map(|(index, model)| one(index, model))
             .collect(),

@@ -96,6 +96,8 @@ pub struct Measurement {
     pub batch: usize,
     /// Rounds that were run.
     pub rounds: usize,
+    /// Sessions of each model that they were run in.
+    pub sessions: usize,
     /// One entry per model, in their order.
     pub models: Vec<Measured>,
 }
@@ -245,6 +247,13 @@ fn notes(measurements: &[Measurement], options: &BenchOptions) -> Vec<String> {
             "no interval of the ratio: that takes {} rounds or more",
             eval::FEWEST
         ));
+    }
+    let compares = options.models.len() > 1;
+    if compares && measurements.iter().any(|found| found.sessions == 1) {
+        notes.push(
+            "one session of each model, since loading takes long: where it lies may show in the ratio; more --seconds allow for several"
+                .to_owned(),
+        );
     }
     for model in models() {
         if let Some(note) = &model.note {

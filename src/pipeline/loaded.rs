@@ -10,25 +10,29 @@ use crate::{
 };
 
 /// A loaded model that has run once.
-pub(super) struct Loaded {
-    session: Box<dyn Session>,
+pub(super) struct Loaded<'m> {
+    engine: &'m dyn Engine,
+    model: &'m ModelProto,
+    session: Option<Box<dyn Session>>,
     inputs: Vec<(String, Tensor)>,
-    /// Seconds until the engine had the model ready.
+    /// Seconds until the engine had the model ready for the first time.
     pub(super) load_seconds: f64,
     /// Seconds of the first run.
     pub(super) first_run_seconds: f64,
 }
 
-impl Loaded {
+impl<'m> Loaded<'m> {
     pub(super) fn new(
-        engine: &dyn Engine,
-        model: &ModelProto,
+        engine: &'m dyn Engine,
+        model: &'m ModelProto,
         inputs: Vec<(String, Tensor)>,
     ) -> Result<Self> {
         let begin = Instant::now();
         let session = engine.load(model)?;
         let mut loaded = Self {
-            session,
+            engine,
+            model,
+            session: Some(session),
             inputs,
             load_seconds: begin.elapsed().as_secs_f64(),
             first_run_seconds: 0.0,
@@ -40,25 +44,38 @@ impl Loaded {
     /// Seconds of one more run.
     pub(super) fn run_seconds(&mut self) -> Result<f64> {
         let begin = Instant::now();
-        self.session.run(&named(&self.inputs))?;
+        self.run()?;
         Ok(begin.elapsed().as_secs_f64())
     }
 
-    pub(super) fn subject(&mut self) -> Subject<'_> {
-        Subject {
-            session: &mut *self.session,
-            inputs: named(&self.inputs),
-        }
-    }
-
     pub(super) fn note(&self) -> Option<String> {
-        self.session.note().map(str::to_owned)
+        self.session.as_ref()?.note().map(str::to_owned)
     }
 }
 
-fn named(inputs: &[(String, Tensor)]) -> Vec<(&str, &Tensor)> {
-    let inputs = inputs.iter();
-    inputs
-        .map(|(name, tensor)| (name.as_str(), tensor))
-        .collect()
+impl Subject for Loaded<'_> {
+    fn run(&mut self) -> Result<Vec<Tensor>> {
+        let session = match &mut self.session {
+            Some(session) => session,
+            none => none.insert(self.engine.load(self.model)?),
+        };
+        let inputs = self.inputs.iter();
+        let inputs: Vec<(&str, &Tensor)> = inputs
+            .map(|(name, tensor)| (name.as_str(), tensor))
+            .collect();
+        session.run(&inputs)
+    }
+
+    fn unload(&mut self) {
+        self.session = None;
+    }
+
+    fn load(&mut self) -> Result<()> {
+        self.unload();
+        self.run().map(drop)
+    }
+
+    fn load_seconds(&self) -> f64 {
+        self.load_seconds + self.first_run_seconds
+    }
 }

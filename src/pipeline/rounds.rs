@@ -21,7 +21,7 @@ const STEPS: u64 = 100;
 /// # Errors
 /// Those of running the models.
 pub(super) fn rounds(
-    loaded: &mut [Loaded],
+    loaded: &mut [Loaded<'_>],
     (effort, seed): (Effort, u64),
     what: &str,
     watch: &dyn Watch,
@@ -34,20 +34,19 @@ pub(super) fn rounds(
         shown = steps.max(shown);
         setup::still_wanted(watch)
     };
-    let mut subjects: Vec<_> = loaded.iter_mut().map(Loaded::subject).collect();
     let schedule = Schedule { effort, seed };
-    eval::latency(&mut subjects, &schedule, &WallClock::start(), &mut step)
+    eval::latency(loaded, &schedule, &WallClock::start(), &mut step)
 }
 
 /// Loads versions of one model in the run's engine, all to be run on the same samples.
 ///
 /// # Errors
 /// Those of loading, and of the first run.
-pub(super) fn load(
-    setup: &Setup<'_>,
-    models: &[&ModelProto],
+pub(super) fn load<'m>(
+    setup: &'m Setup<'_>,
+    models: &[&'m ModelProto],
     input: &Tensor,
-) -> Result<Vec<Loaded>> {
+) -> Result<Vec<Loaded<'m>>> {
     let models = models.iter().map(|model| {
         let named = vec![(setup.input.name.clone(), input.clone())];
         Loaded::new(setup.engine(), model, named)

@@ -43,6 +43,8 @@ pub struct SpeedReport {
     pub batch: usize,
     /// Rounds that were run.
     pub rounds: usize,
+    /// Sessions of each model that they were run in.
+    pub sessions: usize,
     /// Median seconds of one run of the original.
     pub before: f64,
     /// The same of the output.
@@ -109,6 +111,7 @@ pub(super) fn measure(
         engine: setup.engine().info().clone(),
         batch: setup.input.fixed_batch().unwrap_or(1),
         rounds: found.rounds,
+        sessions: found.sessions,
         before: before.seconds.median,
         after: after.seconds.median,
         ratio,

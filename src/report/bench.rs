@@ -45,8 +45,12 @@ fn title(found: &Measurement) -> String {
         Scope::Whole => "whole models",
         Scope::Head => "heads alone",
     };
+    let sessions = match found.sessions {
+        1 => "1 session".to_owned(),
+        several => format!("{several} sessions"),
+    };
     format!(
-        "{what}, batch {}, {}, {} rounds",
+        "{what}, batch {}, {}, {} rounds in {sessions}",
         found.batch, found.engine, found.rounds
     )
 }
@@ -57,7 +61,7 @@ fn footnotes(report: &BenchReport) -> Vec<String> {
         notes.insert(
             0,
             format!(
-                "ratio: of the times in the same round, to those of {}; median over the rounds",
+                "ratio: of the times in the same round, to those of {}; median over rounds, then over sessions",
                 names(report)[0]
             ),
         );
@@ -198,6 +202,7 @@ mod tests {
             engine: EngineInfo::example(),
             batch: 1,
             rounds: 10,
+            sessions: 5,
             models,
         }
     }
@@ -251,34 +256,34 @@ mod tests {
             measurement(Scope::Head, heads),
         ]);
         insta::assert_snapshot!(benched(&report), @r"
-        whole models, batch 1, tract 0.23.9 on cpu, 2 threads, 10 rounds
+        whole models, batch 1, tract 0.23.9 on cpu, 2 threads, 10 rounds in 5 sessions
         model           file    load  peak memory   median      p95      MAD  ratio   97 % interval
         vgg.onnx    553.4 MB  250 ms    2600.0 MB   161 ms   242 ms  3.22 ms      1
         small.onnx  553.4 MB  250 ms            -  20.1 ms  30.1 ms   402 us  0.125  0.120 to 0.130
 
-        heads alone, batch 1, tract 0.23.9 on cpu, 2 threads, 10 rounds
+        heads alone, batch 1, tract 0.23.9 on cpu, 2 threads, 10 rounds in 5 sessions
         model         load   median      p95      MAD  ratio   97 % interval
         vgg.onnx    250 ms  12.0 ms  18.0 ms   240 us      1
         small.onnx  250 ms  1.50 ms  2.25 ms  30.0 us  0.125  0.120 to 0.130
 
-        ratio: of the times in the same round, to those of vgg.onnx; median over the rounds
+        ratio: of the times in the same round, to those of vgg.onnx; median over rounds, then over sessions
         ");
         insta::assert_snapshot!(benched_markdown(&report), @r"
-        whole models, batch 1, tract 0.23.9 on cpu, 2 threads, 10 rounds
+        whole models, batch 1, tract 0.23.9 on cpu, 2 threads, 10 rounds in 5 sessions
 
         | model | file | load | peak memory | median | p95 | MAD | ratio | 97 % interval |
         |---|---:|---:|---:|---:|---:|---:|---:|---:|
         | vgg.onnx | 553.4 MB | 250 ms | 2600.0 MB | 161 ms | 242 ms | 3.22 ms | 1 |  |
         | small.onnx | 553.4 MB | 250 ms | - | 20.1 ms | 30.1 ms | 402 us | 0.125 | 0.120 to 0.130 |
 
-        heads alone, batch 1, tract 0.23.9 on cpu, 2 threads, 10 rounds
+        heads alone, batch 1, tract 0.23.9 on cpu, 2 threads, 10 rounds in 5 sessions
 
         | model | load | median | p95 | MAD | ratio | 97 % interval |
         |---|---:|---:|---:|---:|---:|---:|
         | vgg.onnx | 250 ms | 12.0 ms | 18.0 ms | 240 us | 1 |  |
         | small.onnx | 250 ms | 1.50 ms | 2.25 ms | 30.0 us | 0.125 | 0.120 to 0.130 |
 
-        ratio: of the times in the same round, to those of vgg.onnx; median over the rounds
+        ratio: of the times in the same round, to those of vgg.onnx; median over rounds, then over sessions
         ");
     }
 
@@ -289,7 +294,7 @@ mod tests {
             vec![measured("vgg.onnx", 0.161, None, None)],
         )]);
         insta::assert_snapshot!(benched(&alone), @r"
-        whole models, batch 1, tract 0.23.9 on cpu, 2 threads, 10 rounds
+        whole models, batch 1, tract 0.23.9 on cpu, 2 threads, 10 rounds in 5 sessions
         model         file    load  median     p95      MAD
         vgg.onnx  553.4 MB  250 ms  161 ms  242 ms  3.22 ms
         ");
@@ -299,12 +304,12 @@ mod tests {
         ];
         let few = report(vec![measurement(Scope::Whole, models)]);
         insta::assert_snapshot!(benched(&few), @r"
-        whole models, batch 1, tract 0.23.9 on cpu, 2 threads, 10 rounds
+        whole models, batch 1, tract 0.23.9 on cpu, 2 threads, 10 rounds in 5 sessions
         model         file    load   median      p95      MAD  ratio
         a/m.onnx  553.4 MB  250 ms   161 ms   242 ms  3.22 ms      1
         b/m.onnx  553.4 MB  250 ms  20.1 ms  30.1 ms   402 us  0.125
 
-        ratio: of the times in the same round, to those of a/m.onnx; median over the rounds
+        ratio: of the times in the same round, to those of a/m.onnx; median over rounds, then over sessions
         ");
     }
 }

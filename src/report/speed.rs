@@ -34,6 +34,7 @@ mod tests {
             engine: EngineInfo::example(),
             batch: 1,
             rounds: 20,
+            sessions: 10,
             before: 0.002,
             after: 0.002 * median,
             ratio: Ratio {

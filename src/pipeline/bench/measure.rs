@@ -60,7 +60,7 @@ impl Bench<'_> {
             .collect()
     }
 
-    fn measure(&self, scope: Scope, mut loaded: Vec<Loaded>) -> Result<Measurement> {
+    fn measure(&self, scope: Scope, mut loaded: Vec<Loaded<'_>>) -> Result<Measurement> {
         let what = match scope {
             Scope::Whole => "measuring whole models",
             Scope::Head => "measuring heads",
@@ -73,6 +73,7 @@ impl Bench<'_> {
             engine: self.selected.engine.info().clone(),
             batch: self.batch,
             rounds: found.rounds,
+            sessions: found.sessions,
             models: models
                 .map(|((path, loaded), latency)| Measured {
                     path: path.clone(),

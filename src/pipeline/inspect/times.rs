@@ -41,15 +41,15 @@ pub(super) fn measure(
     let mut models = vec![setup.graph.model()];
     models.extend(cuts.iter().map(|cut| &cut.model));
     let mut loaded = rounds::load(setup, &models, &input)?;
-    let section = |begin: &[_], end: &[_]| -> Result<Loaded> {
-        let section = Section::new(setup, &costs.shapes, begin, end)?;
-        let values: Vec<(String, Tensor)> = section.feed(setup, &costs.shapes, input.clone())?;
-        Loaded::new(setup.engine(), &section.model, values)
-    };
-    loaded.push(section(&head.features, &[head.scores.value])?);
+    let section = |begin: &[_], end: &[_]| Section::new(setup, &costs.shapes, begin, end);
+    let mut sections = vec![section(&head.features, &[head.scores.value])?];
     let (begin, end) = nodes.border(&setup.graph, head);
     if !end.is_empty() {
-        loaded.push(section(&begin, &end)?);
+        sections.push(section(&begin, &end)?);
+    }
+    for section in &sections {
+        let values: Vec<(String, Tensor)> = section.feed(setup, &costs.shapes, input.clone())?;
+        loaded.push(Loaded::new(setup.engine(), &section.model, values)?);
     }
     let how = (Effort::Time(BUDGET), setup.options.seed);
     let found = rounds::rounds(&mut loaded, how, "measuring", watch)?.models;
