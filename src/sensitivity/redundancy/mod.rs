@@ -11,8 +11,9 @@
 //! ```
 //!
 //! The choice is greedy: the cheapest unit goes, H follows, and so on to the end, so that one run
-//! ranks every neuron. For layers of a few thousand neurons H itself is held (`primal`); for wider
-//! ones, and for few samples, its diagonal follows from a matrix over the samples (`dual`).
+//! ranks every neuron. For layers of a few thousand neurons H itself is held (`primal`), made of the
+//! covariance or of the rows; for wider ones, and for few samples, its diagonal follows from a matrix
+//! over the samples (`dual`).
 
 mod candidates;
 mod dual;
@@ -107,6 +108,18 @@ impl Redundancy {
         carried: Option<Array2<f64>>,
     ) -> Result<Option<Self>> {
         let found = rows.finish();
+        let is_held = found.suits_primal();
+        Self::of(name, found, units, carried, is_held)
+    }
+
+    /// As [`Redundancy::new`]; whether H itself `is_held` where rows are given.
+    fn of(
+        name: &str,
+        found: Found,
+        units: Vec<Vec<usize>>,
+        carried: Option<Array2<f64>>,
+        is_held: bool,
+    ) -> Result<Option<Self>> {
         let varies = found.varies();
         if !varies.contains(&true) {
             return Ok(None);
@@ -120,6 +133,9 @@ impl Redundancy {
         let state = match found {
             Found::Covariance(covariance) => {
                 Primal::new(covariance, &varies, RIDGE, carried).map(State::Primal)
+            }
+            Found::Subset(values) if is_held => {
+                Primal::of_rows(&values, &varies, RIDGE).map(State::Primal)
             }
             Found::Subset(values) => Dual::new(&values, &alive, RIDGE).map(State::Dual),
         };

@@ -9,9 +9,13 @@ use crate::algebra::Covariance;
 /// Widest layer whose covariance is held: 6144^2 · 8 bytes are 302 MB, with its inverse twice that.
 pub(in super::super) const WIDEST: usize = 6144;
 
-/// Share of the width up to which rows are kept for the dual form: of N rows and F neurons it
-/// takes about 11 N^2 F + N F^2 operations, the primal one N F^2 + 1.3 F^3.
+/// Share of the width up to which rows are kept: the covariance of more is cheaper to invert than
+/// what the rows give.
 const FEW: usize = 3;
+
+/// Rows, as a share of the width, from which on H is made of them where it can be held: a ranking
+/// takes about F^3 / 3 operations then, and 7 N^2 F + N F^2 in the dual form, but of larger matrices.
+const ENOUGH: usize = 4;
 
 /// Observations that a covariance is given at once.
 const PENDING: usize = 512;
@@ -115,7 +119,7 @@ impl Observations {
         }
     }
 
-    /// These rows and no others, in the dual form whatever it costs.
+    /// These rows and no others, however many.
     #[cfg(test)]
     pub(super) fn as_they_are(width: usize, rows: Vec<f32>) -> Self {
         Self::holding(width, (rows.len() / width) as u64, Held::All(rows))
@@ -323,6 +327,17 @@ fn sums(width: usize, pending: Vec<f32>) -> Held {
 }
 
 impl Found {
+    /// Whether ranking is cheaper with H itself: see [`ENOUGH`].
+    pub(super) fn suits_primal(&self) -> bool {
+        match self {
+            Self::Covariance(_) => true,
+            Self::Subset(subset) => {
+                let width = subset.width;
+                width <= WIDEST && subset.values.len() * ENOUGH >= width * width
+            }
+        }
+    }
+
     /// Which neurons vary: by more than the rounding of f32 at their mean.
     pub(super) fn varies(&self) -> Vec<bool> {
         let (means, variances) = match self {

@@ -4,6 +4,7 @@ use ndarray::Array2;
 
 use super::{
     Cost, Observations, RIDGE, Redundancy, Worth, greedy::Carried, greedy::Residual, members,
+    observations::Found,
 };
 use crate::algebra::testing::random;
 
@@ -35,14 +36,12 @@ fn euclidean(importance: &[f64]) -> impl Fn(&[usize], &Residual, Carried<'_>) ->
 }
 
 fn ranked(
-    rows: Observations,
+    form: Form,
     units: Vec<Vec<usize>>,
     carried: Option<Array2<f64>>,
     cost: &Cost<'_>,
 ) -> Worth {
-    let prepared = Redundancy::new("features", rows, units, carried)
-        .unwrap()
-        .unwrap();
+    let prepared = form.prepared(units, carried).unwrap();
     let mut ranked = 0;
     let worth = prepared.rank(cost, &mut |count| {
         ranked += count;
@@ -52,12 +51,38 @@ fn ranked(
     worth.unwrap()
 }
 
-/// In the primal form, and, with so few rows, in the dual one.
-fn both(values: &Array2<f64>) -> [Observations; 2] {
-    let width = values.ncols();
-    let mut primal = Observations::whole(width);
-    primal.add(&floats(values), 1);
-    [primal, Observations::as_they_are(width, floats(values))]
+/// A way to what redundancy is judged by.
+struct Form {
+    name: &'static str,
+    found: Found,
+    is_held: bool,
+}
+
+impl Form {
+    fn prepared(self, units: Vec<Vec<usize>>, carried: Option<Array2<f64>>) -> Option<Redundancy> {
+        Redundancy::of("features", self.found, units, carried, self.is_held).unwrap()
+    }
+}
+
+fn whole(values: &Array2<f64>) -> Form {
+    let mut rows = Observations::whole(values.ncols());
+    rows.add(&floats(values), 1);
+    Form {
+        name: "covariance",
+        found: rows.finish(),
+        is_held: true,
+    }
+}
+
+/// All ways, whatever they cost.
+fn forms(values: &Array2<f64>) -> [Form; 3] {
+    let rows = || Observations::as_they_are(values.ncols(), floats(values)).finish();
+    let form = |name, is_held| Form {
+        name,
+        found: rows(),
+        is_held,
+    };
+    [whole(values), form("rows", true), form("dual", false)]
 }
 
 /// The definition, with a matrix inverted by elimination at every step; `(unit, cost)` as they go.
@@ -153,9 +178,10 @@ fn six_neurons_go_by_the_literal_definition() {
         let expected = slow(&values, &units, |neurons, residual| {
             importance[neurons[0]] * residual[[0, 0]].sqrt()
         });
-        for (rows, form) in both(&values).into_iter().zip(["primal", "dual"]) {
-            let worth = ranked(rows, units.clone(), None, &euclidean(&importance));
-            assert_follows(&worth, &units, &expected, form);
+        for form in forms(&values) {
+            let name = form.name;
+            let worth = ranked(form, units.clone(), None, &euclidean(&importance));
+            assert_follows(&worth, &units, &expected, name);
         }
     }
 }
@@ -171,9 +197,10 @@ fn blocks_go_one_by_one_as_long_as_that_is_cheap() {
         let expected = slow(&values, &units, |neurons, residual| {
             importance[neurons[0]] * residual[[0, 0]].sqrt()
         });
-        for (rows, form) in both(&values).into_iter().zip(["primal", "dual"]) {
-            let worth = ranked(rows, units.clone(), None, &euclidean(&importance));
-            assert_follows(&worth, &units, &expected, form);
+        for form in forms(&values) {
+            let name = form.name;
+            let worth = ranked(form, units.clone(), None, &euclidean(&importance));
+            assert_follows(&worth, &units, &expected, name);
         }
     }
 }
@@ -193,9 +220,10 @@ fn units_go_whole_by_what_the_others_cannot_reproduce_of_them() {
             let terms = terms.map(|(k, &neuron)| importance[neuron].powi(2) * residual[[k, k]]);
             terms.sum::<f64>().sqrt()
         });
-        for (rows, form) in both(&values).into_iter().zip(["primal", "dual"]) {
-            let worth = ranked(rows, units.clone(), None, &euclidean(&importance));
-            assert_follows(&worth, &units, &expected, form);
+        for form in forms(&values) {
+            let name = form.name;
+            let worth = ranked(form, units.clone(), None, &euclidean(&importance));
+            assert_follows(&worth, &units, &expected, name);
         }
     }
 }
@@ -208,8 +236,8 @@ fn of_two_copies_one_goes_first_and_the_other_stays_long() {
     values.column_mut(200).assign(&copied);
     let units = members(None, 240);
     let importance = vec![1.0; 240];
-    for rows in both(&values) {
-        let worth = ranked(rows, units.clone(), None, &euclidean(&importance));
+    for form in forms(&values) {
+        let worth = ranked(form, units.clone(), None, &euclidean(&importance));
         let order = order(&worth, &units);
         // Which one is up to rounding.
         let copies = order.iter().enumerate();
@@ -226,15 +254,15 @@ fn a_neuron_that_never_varies_goes_first_and_costs_nothing() {
     values.column_mut(6).fill(0.1);
     let mut importance = importance(8);
     importance[2] = 1e9;
-    for rows in both(&values) {
-        let worth = ranked(rows, members(None, 8), None, &euclidean(&importance));
+    for form in forms(&values) {
+        let worth = ranked(form, members(None, 8), None, &euclidean(&importance));
         assert_eq!(worth.ranking[6..], [2, 6]);
         assert_eq!((worth.values[2], worth.values[6]), (0.0, 0.0));
     }
     // With a unit that lives, it stays or goes with it.
     let units = members(Some(&[0, 1, 0, 2, 3, 4, 1, 5]), 8);
-    for rows in both(&values) {
-        let worth = ranked(rows, units.clone(), None, &euclidean(&importance));
+    for form in forms(&values) {
+        let worth = ranked(form, units.clone(), None, &euclidean(&importance));
         assert_eq!(worth.values[0], worth.values[2]);
         assert_eq!(worth.values[1], worth.values[6]);
         assert!(worth.values[2] > 0.0);
@@ -244,8 +272,8 @@ fn a_neuron_that_never_varies_goes_first_and_costs_nothing() {
 #[test]
 fn values_fall_along_a_ranking_of_everyone() {
     let values = shared(300, 130, 8);
-    for rows in both(&values) {
-        let worth = ranked(rows, members(None, 130), None, &euclidean(&importance(130)));
+    for form in forms(&values) {
+        let worth = ranked(form, members(None, 130), None, &euclidean(&importance(130)));
         let falls = worth
             .ranking
             .windows(2)
@@ -259,9 +287,8 @@ fn values_fall_along_a_ranking_of_everyone() {
 
 #[test]
 fn nothing_varies_in_one_row() {
-    for rows in both(&shared(1, 5, 1)) {
-        let found = Redundancy::new("features", rows, members(None, 5), None).unwrap();
-        assert!(found.is_none());
+    for form in forms(&shared(1, 5, 1)) {
+        assert!(form.prepared(members(None, 5), None).is_none());
     }
 }
 
@@ -278,9 +305,12 @@ fn carried_weights_are_those_of_the_best_refit() {
         assert_eq!(neurons.len(), 1);
         sum * residual.covariance(0, 0)
     };
-    let mut rows = Observations::whole(width);
-    rows.add(&floats(&values), 1);
-    let worth = ranked(rows, units.clone(), Some(weights.clone()), squares);
+    let worth = ranked(
+        whole(&values),
+        units.clone(),
+        Some(weights.clone()),
+        squares,
+    );
     // E(S) = tr(W_R^T (G_RR - G_RS G_SS^-1 G_SR) W_R); each step pays the rise of E.
     let exact = values.mapv(|value| f64::from(value as f32));
     let centred = &exact - &exact.mean_axis(ndarray::Axis(0)).unwrap();
@@ -334,9 +364,12 @@ fn with_p_and_q_2_the_first_score_is_the_surgery_under_a_kronecker_curvature() {
         .into_iter()
         .map(|w| w.dot(&metric.dot(&w)).sqrt())
         .collect();
-    let mut rows = Observations::whole(width);
-    rows.add(&floats(&values), 1);
-    let worth = ranked(rows, members(None, width), None, &euclidean(&sensitivity));
+    let worth = ranked(
+        whole(&values),
+        members(None, width),
+        None,
+        &euclidean(&sensitivity),
+    );
     let exact = values.mapv(|value| f64::from(value as f32));
     let centred = &exact - &exact.mean_axis(ndarray::Axis(0)).unwrap();
     let mut covariance = centred.t().dot(&centred) / 50.0;
