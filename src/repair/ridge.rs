@@ -21,7 +21,7 @@ use super::{
     pairs::{Pairs, Spread, blocks, only},
     sites::Wave,
 };
-use crate::algebra::{Cholesky, CrossCovariance, add_gram, product};
+use crate::algebra::{Cholesky, CrossCovariance, NotPositiveDefinite, add_gram, product};
 
 /// Ridge strengths that are tried, as shares of the mean variance; of equals, the first wins.
 pub const GRID: [f64; 8] = [1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-8];
@@ -169,30 +169,69 @@ impl Fit {
     }
 }
 
-/// The best solution so far, site by site.
+/// What is solved, in either form: `(matrix + ridge·I) C = right`, and `across·C` should give what
+/// the tuning rows want.
+struct System<'s> {
+    matrix: &'s Array2<f64>,
+    /// The ridge that a strength of 1 stands for, element by element of the diagonal.
+    ridge: &'s [f64],
+    right: &'s Array2<f64>,
+    across: &'s Array2<f64>,
+}
+
+impl System<'_> {
+    fn factor(&self, lambda: f64) -> Result<Cholesky, NotPositiveDefinite> {
+        let mut ridged = self.matrix.clone();
+        let diagonal = ridged.diag_mut().into_iter().zip(self.ridge);
+        diagonal.for_each(|(value, ridge)| *value += lambda * ridge);
+        Cholesky::of(ridged)
+    }
+
+    /// What comes out for the tuning rows. Solved from the side with fewer columns.
+    fn predicted(&self, factor: &Cholesky) -> Array2<f64> {
+        if self.across.nrows() < self.right.ncols() {
+            let weights = factor.solve(&self.across.t().to_owned());
+            return product(weights.t(), self.right.view());
+        }
+        product(self.across.view(), factor.solve(self.right).view())
+    }
+}
+
+/// The best ridge so far, site by site.
 struct Best<'t> {
     /// What should come out, `[T, G]`, about the mean of the fitted rows.
     wanted: Array2<f64>,
     wave: &'t Wave,
     errors: Vec<f64>,
     lambdas: Vec<Option<f64>>,
-    /// Coefficients `[F, G]` or `[N, G]`.
-    coefficients: Array2<f64>,
+    /// The ridge that was the best of some site last, and its factor.
+    last: Option<(f64, Cholesky)>,
 }
 
 impl<'t> Best<'t> {
-    fn new(tuning: &Tuning, means: &[f64], wave: &'t Wave, rows: usize) -> Self {
-        Self {
+    /// Of the ridges of [`GRID`].
+    fn of(system: &System<'_>, tuning: &Tuning, means: &[f64], wave: &'t Wave) -> Self {
+        let mut best = Self {
             wanted: tuning.pairs.residuals(means),
             wave,
             errors: vec![f64::INFINITY; wave.sites.len()],
             lambdas: vec![None; wave.sites.len()],
-            coefficients: Array2::zeros((rows, means.len())),
+            last: None,
+        };
+        for lambda in GRID {
+            if let Ok(factor) = system.factor(lambda)
+                && best.offer(lambda, &system.predicted(&factor))
+            {
+                best.last = Some((lambda, factor));
+            }
         }
+        best
     }
 
-    /// Takes up the coefficients of the sites for which `predicted` is nearer than all before.
-    fn offer(&mut self, lambda: f64, coefficients: &Array2<f64>, predicted: &Array2<f64>) {
+    /// Takes up the ridge for the sites for which `predicted` is nearer than all before; whether
+    /// there are any.
+    fn offer(&mut self, lambda: f64, predicted: &Array2<f64>) -> bool {
+        let mut is_better = false;
         for (site, columns) in columns(self.wave).enumerate() {
             let slice = Slice::from(columns);
             let wanted = self.wanted.slice_axis(Axis(1), slice);
@@ -202,10 +241,37 @@ impl<'t> Best<'t> {
             if error < self.errors[site] {
                 self.errors[site] = error;
                 self.lambdas[site] = Some(lambda);
-                let mut target = self.coefficients.slice_axis_mut(Axis(1), slice);
-                target.assign(&coefficients.slice_axis(Axis(1), slice));
+                is_better = true;
             }
         }
+        is_better
+    }
+
+    /// C, each site's columns solved with its own ridge; zeros where there is none.
+    fn coefficients(&self, system: &System<'_>) -> Array2<f64> {
+        let mut coefficients = Array2::zeros(system.right.raw_dim());
+        for lambda in GRID {
+            let chosen = self.lambdas.iter().zip(columns(self.wave));
+            let chosen = chosen.filter(|(best, _)| **best == Some(lambda));
+            let chosen: Vec<usize> = chosen.flat_map(|(_, columns)| columns).collect();
+            if chosen.is_empty() {
+                continue;
+            }
+            let again;
+            let factor = match &self.last {
+                Some((last, factor)) if *last == lambda => factor,
+                _ => {
+                    again = system.factor(lambda);
+                    let Ok(factor) = &again else { continue };
+                    factor
+                }
+            };
+            let solved = factor.solve(&system.right.select(Axis(1), &chosen));
+            for (column, solved) in chosen.iter().zip(solved.columns()) {
+                coefficients.column_mut(*column).assign(&solved);
+            }
+        }
+        coefficients
     }
 
     fn solution(
@@ -259,18 +325,15 @@ fn primal(sums: CrossCovariance, tuning: &Tuning, wave: &Wave) -> Result<Solutio
         xy.row_mut(input).fill(0.0);
     }
     let tuned = tuning.pairs.centred(0..means.len(), &means);
-    let mut best = Best::new(tuning, &residuals, wave, means.len());
-    for lambda in GRID {
-        let mut ridged = xx.clone();
-        for (value, live) in ridged.diag_mut().iter_mut().zip(&spread.live) {
-            *value += lambda * spread.mean * f64::from(*live);
-        }
-        if let Ok(factor) = Cholesky::of(ridged) {
-            let change = factor.solve(&xy);
-            best.offer(lambda, &change, &product(tuned.view(), change.view()));
-        }
-    }
-    let change = std::mem::take(&mut best.coefficients);
+    let live = spread.live.iter().map(|live| f64::from(*live));
+    let system = System {
+        matrix: &xx,
+        ridge: &live.map(|live| live * spread.mean).collect::<Vec<_>>(),
+        right: &xy,
+        across: &tuned,
+    };
+    let best = Best::of(&system, tuning, &residuals, wave);
+    let change = best.coefficients(&system);
     best.solution(Form::Primal, rows, change, &means, &residuals)
 }
 
@@ -294,21 +357,14 @@ fn dual(pairs: &Pairs, tuning: &Tuning, wave: &Wave) -> Result<Solution, Stop> {
         across += &product(tuned.view(), x.t());
     }
     let wanted = pairs.residuals(&residuals);
-    let mut best = Best::new(tuning, &residuals, wave, rows);
-    for lambda in GRID {
-        let mut ridged = kernel.clone();
-        let ridge = lambda * spread.mean * rows as f64;
-        ridged
-            .diag_mut()
-            .iter_mut()
-            .for_each(|value| *value += ridge);
-        if let Ok(factor) = Cholesky::of(ridged) {
-            let coefficients = factor.solve(&wanted);
-            let predicted = product(across.view(), coefficients.view());
-            best.offer(lambda, &coefficients, &predicted);
-        }
-    }
-    let coefficients = std::mem::take(&mut best.coefficients);
+    let system = System {
+        matrix: &kernel,
+        ridge: &vec![spread.mean * rows as f64; rows],
+        right: &wanted,
+        across: &across,
+    };
+    let best = Best::of(&system, tuning, &residuals, wave);
+    let coefficients = best.coefficients(&system);
     let mut change = Array2::zeros((pairs.inputs, pairs.width));
     for columns in blocks(pairs.inputs) {
         let live = &spread.live[columns.clone()];
