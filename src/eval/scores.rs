@@ -1,10 +1,12 @@
 //! Class scores of a head on features that are there already: no trunk runs.
 
+use std::rc::Rc;
+
 use super::top::largest;
 use crate::{
     engine::{Engine, Session},
     error::{Error, Result},
-    features::{FeatureBatch, FeatureSet},
+    features::{self, FeatureBatch, FeatureSet},
     onnx::ModelProto,
 };
 
@@ -77,24 +79,53 @@ pub fn scores_of_all(
     positions: &[usize],
     step: &mut dyn FnMut(usize) -> Result<()>,
 ) -> Result<Vec<ClassScores>> {
-    let mut all = Vec::with_capacity(heads.len());
+    let mut all: Vec<Running> = Vec::with_capacity(heads.len());
     for head in heads {
         let scores = ClassScores {
             values: Vec::with_capacity(positions.len() * head.classes),
             classes: head.classes,
         };
-        all.push((engine.load(head.model)?, scores));
+        let selected = features::selected(head.model, features)?;
+        let (model, features) = match &selected {
+            None => (head.model, features),
+            Some((model, features)) => (model, features),
+        };
+        // Heads of one cut read the same numbers.
+        let same = all
+            .iter()
+            .rposition(|known| known.features.is_same(features));
+        all.push(Running {
+            session: engine.load(model)?,
+            features: features.clone(),
+            same,
+            scores,
+        });
     }
-    for batch in features.batches(positions, BATCH) {
-        let batch = batch?;
-        for (session, scores) in &mut all {
-            let classes = scores.classes;
-            let found = run(session.as_mut(), engine, classes, features.names(), &batch)?;
-            scores.values.extend(found);
+    for part in positions.chunks(features.fixed_batch().unwrap_or(BATCH)) {
+        let mut batches: Vec<Rc<FeatureBatch>> = Vec::with_capacity(all.len());
+        for one in &mut all {
+            let batch = match one.same {
+                Some(same) => Rc::clone(&batches[same]),
+                None => Rc::new(one.features.read(part)?),
+            };
+            let classes = one.scores.classes;
+            let (session, names) = (one.session.as_mut(), one.features.names());
+            let found = run(session, engine, classes, names, &batch)?;
+            one.scores.values.extend(found);
+            batches.push(batch);
         }
-        step(batch.samples)?;
+        step(part.len())?;
     }
-    Ok(all.into_iter().map(|(_, scores)| scores).collect())
+    Ok(all.into_iter().map(|one| one.scores).collect())
+}
+
+/// A head, what it reads, and what it gave so far.
+struct Running {
+    session: Box<dyn Session>,
+    features: FeatureSet,
+    /// The head before it that reads the same.
+    same: Option<usize>,
+    scores: ClassScores,
 }
 
 fn run(

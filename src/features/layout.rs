@@ -276,6 +276,20 @@ impl Layout {
         plain.then(|| self.shape(rows))
     }
 
+    /// The same with `size` entries of an axis behind that of the samples, under another name;
+    /// nothing where there is no such axis.
+    pub(super) fn narrowed(&self, name: &str, axis: usize, size: usize) -> Option<Self> {
+        let mut narrowed = Self {
+            name: name.to_owned(),
+            ..self.clone()
+        };
+        let Kind::Rows { before, behind, .. } = &mut narrowed.kind else {
+            return None;
+        };
+        *behind.get_mut(axis.checked_sub(before.len() + 1)?)? = size;
+        Some(narrowed)
+    }
+
     /// The rows of the first `count` of `rows` samples, one after the other.
     ///
     /// # Errors

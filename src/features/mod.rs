@@ -17,6 +17,7 @@ mod layout;
 mod probe;
 mod room;
 mod rows;
+mod selection;
 mod set;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -29,5 +30,6 @@ pub use extract::{Event, Extraction, Listener, extract};
 pub use input::{ModelInput, Samples};
 pub use probe::probe;
 pub use room::{fitting, sample_bytes};
+pub use selection::selected;
 pub use set::FeatureSet;
 pub use trunk::{FeatureBatch, Trunk};

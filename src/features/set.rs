@@ -16,6 +16,8 @@ use crate::{
 pub struct FeatureSet {
     names: Vec<String>,
     layouts: Arc<[Layout]>,
+    /// Which numbers of a stored row are given out, value by value; nothing where all are.
+    picks: Vec<Option<Arc<[usize]>>>,
     parts: Vec<Arc<Rows>>,
     places: Vec<Place>,
     labels: Option<Vec<usize>>,
@@ -23,7 +25,7 @@ pub struct FeatureSet {
 }
 
 /// Where the rows of one sample are.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Place {
     /// Which of the parts.
     pub(super) part: usize,
@@ -86,6 +88,7 @@ impl FeatureSet {
     ) -> Self {
         Self {
             names: layouts.iter().map(|layout| layout.name.clone()).collect(),
+            picks: vec![None; layouts.len()],
             layouts,
             parts,
             places,
@@ -140,13 +143,52 @@ impl FeatureSet {
         let places = self.places(positions)?;
         let labels = self.labels.as_ref();
         Ok(Self {
-            names: self.names.clone(),
-            layouts: self.layouts.clone(),
-            parts: self.parts.clone(),
             places,
             labels: labels.map(|labels| positions.iter().map(|&at| labels[at]).collect()),
-            fixed_batch: self.fixed_batch,
+            ..self.clone()
         })
+    }
+
+    /// The same, of value number `value` only the entries `keep` of an axis, as a value called
+    /// `name`. Rows are shared, not copied.
+    ///
+    /// Nothing where the rows are no f32 numbers side by side, or do not have these entries.
+    pub(super) fn picked(
+        &self,
+        value: usize,
+        name: &str,
+        axis: usize,
+        keep: &[usize],
+    ) -> Option<Self> {
+        let layout = self.layouts.get(value)?;
+        let shape = layout.plain_f32(1)?;
+        let size = shape.get(axis).copied()?;
+        if self.picks[value].is_some() || keep.iter().any(|&entry| entry >= size) {
+            return None;
+        }
+        let before: usize = shape[..axis].iter().product();
+        let inside: usize = shape[axis + 1..].iter().product();
+        let blocks =
+            (0..before).flat_map(|outer| keep.iter().map(move |entry| outer * size + entry));
+        let picks = blocks.flat_map(|block| block * inside..(block + 1) * inside);
+        let layout = layout.narrowed(name, axis, keep.len())?;
+        let mut picked = self.clone();
+        picked.picks[value] = Some(picks.collect());
+        picked.names[value] = name.to_owned();
+        let layouts = self.layouts.iter().cloned().enumerate();
+        let layouts = layouts.map(|(at, old)| if at == value { layout.clone() } else { old });
+        picked.layouts = layouts.collect();
+        Some(picked)
+    }
+
+    /// Whether both give out the same numbers of the same rows: of one set, as cuts of a head see it.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let parts = self.parts.iter().zip(&other.parts);
+        self.names == other.names
+            && self.picks == other.picks
+            && self.places == other.places
+            && self.parts.len() == other.parts.len()
+            && { parts }.all(|(one, other)| Arc::ptr_eq(one, other))
     }
 
     /// The features of the samples at `positions`, in the order given, which may repeat.
@@ -174,14 +216,23 @@ impl FeatureSet {
             if let Some(shape) = layout.plain_f32(count) {
                 // Most features are such: no bytes in between.
                 let mut values = Vec::with_capacity(row / size_of::<f32>() * count);
-                self.each_run(value, &places, |bytes| {
-                    let (chunks, _) = bytes.as_chunks();
-                    values.extend(chunks.iter().copied().map(f32::from_le_bytes));
+                let picks = self.picks[value].as_deref();
+                self.each_run(value, &places, |bytes, rows| {
+                    let (numbers, _) = bytes.as_chunks();
+                    match picks {
+                        None => values.extend(numbers.iter().copied().map(f32::from_le_bytes)),
+                        Some(picks) => {
+                            for row in numbers.chunks_exact((numbers.len() / rows).max(1)) {
+                                let row = picks.iter().map(|&at| f32::from_le_bytes(row[at]));
+                                values.extend(row);
+                            }
+                        }
+                    }
                 })?;
                 return Tensor::f32(shape, values);
             }
             let mut bytes = Vec::with_capacity(row * count);
-            self.each_run(value, &places, |run| bytes.extend_from_slice(run))?;
+            self.each_run(value, &places, |run, _| bytes.extend_from_slice(run))?;
             layout.join(bytes, count)
         });
         let labels = self.labels.as_ref();
@@ -204,12 +255,18 @@ impl FeatureSet {
         positions.chunks(size).map(|part| self.read(part))
     }
 
-    /// Gives the bytes of rows to `take`, those that follow one another in one part at once.
-    fn each_run(&self, value: usize, places: &[Place], mut take: impl FnMut(&[u8])) -> Result<()> {
+    /// Gives the bytes of rows, and how many they are, to `take`: those that follow one another in
+    /// one part at once.
+    fn each_run(
+        &self,
+        value: usize,
+        places: &[Place],
+        mut take: impl FnMut(&[u8], usize),
+    ) -> Result<()> {
         let follows = |one: &Place, next: &Place| one.part == next.part && one.row + 1 == next.row;
         for run in places.chunk_by(follows) {
             let from = &self.parts[run[0].part];
-            take(&from.read(value, run[0].row, run.len())?);
+            take(&from.read(value, run[0].row, run.len())?, run.len());
         }
         Ok(())
     }

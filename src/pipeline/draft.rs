@@ -1,6 +1,6 @@
 //! A model on its way to being smaller: cut, repaired, trained, one stage after the other.
 
-use std::{collections::BTreeMap, str::FromStr};
+use std::{collections::BTreeMap, str::FromStr, sync::Arc};
 
 use prost::Message;
 use serde::{Deserialize, Serialize};
@@ -44,6 +44,8 @@ pub(super) struct Workshop<'w> {
     pub(super) form: FormName,
     /// The original head, features to logits; empty without material.
     pub(super) original: ModelProto,
+    /// What the original made of the samples that repairs are solved on.
+    pub(super) known: Arc<repair::Known>,
 }
 
 /// One smaller model.
@@ -133,6 +135,7 @@ impl<'w> Workshop<'w> {
             trunk: options.trunk,
             form: FormName::Smallest,
             original,
+            known: Arc::default(),
         })
     }
 
@@ -225,6 +228,7 @@ impl<'w> Workshop<'w> {
             features: &material.features,
             fit: &material.fit,
             check: &material.check,
+            known: &self.known,
         };
         let found = repair::repair(request, self.repair, &mut |_| setup::still_wanted(watch))?;
         draft.repair = found.layers;

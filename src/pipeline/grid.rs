@@ -5,7 +5,7 @@
 //! features alone. A cell is a `prune` run of the same flags without proof and output: its figures
 //! are those that the run would report.
 
-use std::{cell::OnceCell, path::Path, time::Duration};
+use std::{cell::OnceCell, path::Path, sync::Arc, time::Duration};
 
 use prost::Message;
 
@@ -31,7 +31,7 @@ use crate::{
     head::Head,
     onnx::{self, Model, ModelProto},
     prune::{Budget, Group, Keep, Plan, Scores},
-    repair::Repair,
+    repair::{self, Repair},
     sensitivity::{Norm, Of, ScoreOptions, Scored},
 };
 
@@ -61,6 +61,8 @@ pub(crate) struct Grid<'m> {
     original: ModelProto,
     /// The same runtime on one thread: cells run side by side.
     narrow: Selected,
+    /// What the original made of the samples that repairs are solved on.
+    known: Arc<repair::Known>,
 }
 
 /// What one cell is made of.
@@ -150,6 +152,7 @@ impl<'m> Opened<'m> {
             material,
             original,
             narrow,
+            known: Arc::default(),
         })
     }
 }
@@ -249,6 +252,7 @@ impl Grid<'_> {
             trunk: Trunk::Exact,
             form: FormName::Smallest,
             original: self.original.clone(),
+            known: Arc::clone(&self.known),
         }
     }
 

@@ -44,7 +44,7 @@ use self::{
 use crate::{
     engine::Engine,
     error::{Error, Result},
-    features::FeatureSet,
+    features::{self, FeatureSet},
     graph::{Graph, Shapes},
     head::Head,
     onnx::{ModelProto, TensorProto},
@@ -55,6 +55,7 @@ pub use certificate::{Certificate, certificate};
 pub use how::Repair;
 pub use layer::{Form, LayerRepair};
 pub use matching::Matching;
+pub use original::Known;
 pub use ridge::{GRID, MOST};
 
 /// Samples per run of the heads, where a model leaves it open.
@@ -81,6 +82,8 @@ pub struct Request<'a> {
     pub fit: &'a [usize],
     /// Positions of other samples: every second one chooses the ridge, the rest are measured.
     pub check: &'a [usize],
+    /// What the original made of batches in earlier repairs of this head in this engine.
+    pub known: &'a Known,
 }
 
 /// What a repair found.
@@ -122,6 +125,15 @@ pub fn repair(
     if how == Repair::None {
         return Ok(repaired);
     }
+    let selected = features::selected(request.head_model, request.features)?;
+    let (head_model, read) = match &selected {
+        None => (request.head_model, request.features),
+        Some((model, features)) => (model, features),
+    };
+    let request = Request {
+        head_model,
+        ..request
+    };
     let (waves, misfits) = sites::waves(request)?;
     repaired.layers = misfits;
     if waves.is_empty() {
@@ -134,6 +146,7 @@ pub fn repair(
     for wave in &waves {
         let mut work = Work {
             request,
+            read,
             how,
             original: &mut original,
             model: &model,
@@ -161,6 +174,7 @@ pub fn repair(
         Some(Ok(wave)) => {
             let mut work = Work {
                 request,
+                read,
                 how,
                 original: &mut original,
                 model: &model,
@@ -248,8 +262,10 @@ fn halves(check: &[usize]) -> (Vec<usize>, Vec<usize>) {
 /// The repair of one wave.
 struct Work<'w, 'a> {
     request: Request<'a>,
+    /// The features as the pruned head reads them.
+    read: &'w FeatureSet,
     how: Repair,
-    original: &'w mut Original,
+    original: &'w mut Original<'a>,
     /// The pruned head, repaired so far.
     model: &'w ModelProto,
     wave: &'w Wave,
@@ -265,7 +281,13 @@ impl Work<'_, '_> {
             Repair::None | Repair::Mean => (Vec::new(), self.request.check.to_vec()),
         };
         self.enough(tune.len(), report.len())?;
-        let mut streams = Streams::new(self.request, self.model, self.wave, self.original)?;
+        let mut streams = Streams::new(
+            self.request.engine,
+            self.read,
+            self.model,
+            self.wave,
+            self.original,
+        )?;
         let solution = match self.how {
             Repair::None | Repair::Mean => self.mean(&mut streams)?,
             Repair::LeastSquares | Repair::Reweighted => self.least_squares(&mut streams, &tune)?,
@@ -279,7 +301,13 @@ impl Work<'_, '_> {
         for new in weights.iter().flatten() {
             dense::set_weights(&mut changed, new)?;
         }
-        let mut streams = Streams::new(self.request, &changed, self.wave, self.original)?;
+        let mut streams = Streams::new(
+            self.request.engine,
+            self.read,
+            &changed,
+            self.wave,
+            self.original,
+        )?;
         let after = self.errors(&mut streams, &report)?;
         Ok(self.judged(&solution, weights, &before, &after))
     }
@@ -347,10 +375,9 @@ impl Work<'_, '_> {
         positions: &[usize],
         mut take: impl FnMut(&streams::Block),
     ) -> Result<(), Stop> {
-        let features = self.request.features;
-        for part in positions.chunks(features.fixed_batch().unwrap_or(BATCH)) {
-            let batch = features.read(part)?;
-            let wanted = self.original.values(part, &batch)?;
+        for part in positions.chunks(self.read.fixed_batch().unwrap_or(BATCH)) {
+            let batch = self.read.read(part)?;
+            let wanted = self.original.values(part)?;
             take(&streams.run(&batch, &wanted)?);
             (self.progress)(batch.samples)?;
         }

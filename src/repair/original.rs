@@ -1,57 +1,97 @@
 //! The original head: what every site should make, computed once per batch.
 
-use std::{borrow::Cow, collections::BTreeMap};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use super::{
     Request,
     sites::Wave,
     streams::{leading_to, run},
 };
-use crate::{engine::Session, error::Result, features::FeatureBatch, graph, onnx::Tensor};
+use crate::{
+    engine::Session,
+    error::Result,
+    graph,
+    onnx::{ModelProto, Tensor},
+};
 
 /// Numbers that are held, 512 MiB of them; batches beyond that are computed again.
 const MOST_HELD: usize = 1 << 27;
 
-/// The original head, loaded, and what it made so far.
-pub(super) struct Original {
-    session: Box<dyn Session>,
-    features: Vec<String>,
-    /// Names of the values that the sites of all waves make.
-    values: Vec<String>,
-    /// By the positions of a batch.
-    known: BTreeMap<Vec<usize>, Vec<Tensor>>,
-    held: usize,
+/// What the original made of batches so far, for all repairs of one head in one engine.
+#[derive(Debug, Default)]
+pub struct Known {
+    held: Mutex<Held>,
 }
 
-impl Original {
-    /// Loads what leads to the sites of all waves.
+#[derive(Debug, Default)]
+struct Held {
+    /// By the names of the values and the positions of the batch.
+    made: BTreeMap<Key, Arc<[Tensor]>>,
+    numbers: usize,
+}
+
+type Key = (Vec<String>, Vec<usize>);
+
+impl Known {
+    fn get(&self, key: &Key) -> Option<Arc<[Tensor]>> {
+        self.held().made.get(key).cloned()
+    }
+
+    fn keep(&self, key: Key, made: &Arc<[Tensor]>) {
+        let numbers: usize = made.iter().map(|tensor| tensor.data().len()).sum();
+        let mut held = self.held();
+        if held.numbers + numbers <= MOST_HELD && !held.made.contains_key(&key) {
+            held.numbers += numbers;
+            held.made.insert(key, Arc::clone(made));
+        }
+    }
+
+    /// Whoever panicked left it whole.
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The original head.
+pub(super) struct Original<'a> {
+    request: Request<'a>,
+    /// What leads to the sites of all waves.
+    model: ModelProto,
+    /// The same, loaded when a batch is not known.
+    session: Option<Box<dyn Session>>,
+    /// Names of the values that the sites of all waves make.
+    values: Vec<String>,
+}
+
+impl<'a> Original<'a> {
+    /// Of the sites of all waves.
     ///
     /// # Errors
-    /// [`crate::Error::Engine`] when the engine cannot load it.
+    /// Those of cutting the head out.
     pub(super) fn new<'w>(
-        request: Request<'_>,
+        request: Request<'a>,
         waves: impl Iterator<Item = &'w Wave>,
     ) -> Result<Self> {
-        let Request {
-            engine,
-            graph,
-            shapes,
-            head,
-            features,
-            ..
-        } = request;
         let sites = waves.flat_map(|wave| &wave.sites);
         let mut values: Vec<String> = sites.map(|site| site.dense.value.clone()).collect();
         values.sort();
         values.dedup();
         let names: Vec<&str> = values.iter().map(String::as_str).collect();
+        let Request {
+            graph,
+            shapes,
+            head,
+            ..
+        } = request;
         let whole = graph::extract(graph, shapes, &head.features, &[head.scores.value])?;
         Ok(Self {
-            session: engine.load(&leading_to(&whole, &names)?)?,
-            features: features.names().to_vec(),
+            model: leading_to(&whole, &names)?,
+            session: None,
+            request,
             values,
-            known: BTreeMap::new(),
-            held: 0,
         })
     }
 
@@ -61,21 +101,27 @@ impl Original {
     }
 
     /// All values for the batch of the samples at `positions`.
-    pub(super) fn values(
-        &mut self,
-        positions: &[usize],
-        batch: &FeatureBatch,
-    ) -> Result<Cow<'_, [Tensor]>> {
-        if !self.known.contains_key(positions) {
-            let made = run(self.session.as_mut(), &self.features, batch)?;
-            let numbers: usize = made.iter().map(|tensor| tensor.data().len()).sum();
-            if self.held + numbers > MOST_HELD {
-                return Ok(Cow::Owned(made));
-            }
-            self.held += numbers;
-            self.known.insert(positions.to_vec(), made);
+    ///
+    /// # Errors
+    /// [`crate::Error::Engine`] when the engine cannot run the head.
+    pub(super) fn values(&mut self, positions: &[usize]) -> Result<Arc<[Tensor]>> {
+        let Request {
+            engine,
+            features,
+            known,
+            ..
+        } = self.request;
+        let key = (self.values.clone(), positions.to_vec());
+        if let Some(made) = known.get(&key) {
+            return Ok(made);
         }
-        let known = self.known.get(positions).map(Vec::as_slice);
-        Ok(Cow::Borrowed(known.unwrap_or_default()))
+        let session = match &mut self.session {
+            Some(session) => session,
+            none => none.insert(engine.load(&self.model)?),
+        };
+        let batch = features.read(positions)?;
+        let made: Arc<[Tensor]> = run(session.as_mut(), features.names(), &batch)?.into();
+        known.keep(key, &made);
+        Ok(made)
     }
 }

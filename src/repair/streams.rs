@@ -1,15 +1,15 @@
 //! The pruned head beside the original: what one wave reads, makes, and should make.
 
 use super::{
-    Request, Stop,
+    Stop,
     original::Original,
     rows::{self, Rows},
     sites::Wave,
 };
 use crate::{
-    engine::Session,
+    engine::{Engine, Session},
     error::{Error, Result, Site},
-    features::FeatureBatch,
+    features::{FeatureBatch, FeatureSet},
     graph::{self, Graph, Shapes, ValueId},
     onnx::{ModelProto, Tensor},
 };
@@ -43,12 +43,13 @@ impl<'w> Streams<'w> {
     /// # Errors
     /// [`Error::Engine`] when the engine cannot load it.
     pub(super) fn new(
-        request: Request<'_>,
+        engine: &dyn Engine,
+        features: &FeatureSet,
         pruned: &ModelProto,
         wave: &'w Wave,
-        original: &Original,
+        original: &Original<'_>,
     ) -> Result<Self> {
-        let names = request.features.names().to_vec();
+        let names = features.names().to_vec();
         let sites = wave.sites.iter();
         let mut shown: Vec<&str> = sites.map(|site| site.dense.value.as_str()).collect();
         let wanted = shown.iter().filter_map(|value| original.place(value));
@@ -62,7 +63,7 @@ impl<'w> Streams<'w> {
             wave,
             names,
             wanted,
-            pruned: request.engine.load(&leading_to(pruned, &shown)?)?,
+            pruned: engine.load(&leading_to(pruned, &shown)?)?,
             feature,
             inputs: wave.inputs(),
         })

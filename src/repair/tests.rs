@@ -76,6 +76,7 @@ fn run(
         features: &features,
         fit,
         check,
+        known: &Known::default(),
     };
     let mut seen = 0;
     let repaired = repair(request, how, &mut |count| {

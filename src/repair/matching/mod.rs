@@ -88,7 +88,13 @@ impl Work<'_, '_> {
     pub(super) fn matched(&mut self) -> Result<(Matching, New), Stop> {
         let (tune, report) = halves(self.request.check);
         let link = Link::of(self.request.head.scores.ending);
-        let mut streams = Streams::new(self.request, self.model, self.wave, self.original)?;
+        let mut streams = Streams::new(
+            self.request.engine,
+            self.read,
+            self.model,
+            self.wave,
+            self.original,
+        )?;
         let (inputs, all) = (streams.inputs, self.request.fit);
         let form = match inputs <= all.len() && inputs <= MOST {
             true => Form::Primal,
@@ -115,7 +121,13 @@ impl Work<'_, '_> {
         if let Some(new) = &new {
             dense::set_weights(&mut changed, new)?;
         }
-        let mut streams = Streams::new(self.request, &changed, self.wave, self.original)?;
+        let mut streams = Streams::new(
+            self.request.engine,
+            self.read,
+            &changed,
+            self.wave,
+            self.original,
+        )?;
         let after = self.divergence(link, &mut streams, &report)?;
         let new = new.filter(|_| after < before);
         let matching = Matching {
