@@ -4,7 +4,9 @@
 
 #![cfg(target_os = "linux")]
 
-use std::fs;
+mod process;
+
+use process::status_bytes;
 
 use onnx_prune::onnx::{
     DataType, GraphProto, Limits, Model, ModelProto, Output, Overwrite, Storage, TensorProto, slice,
@@ -18,17 +20,6 @@ const COLUMNS: usize = 1024;
 
 /// The programme itself, the test harness and the buffers between them.
 const REST_BYTES: usize = 24 << 20;
-
-/// A line of what the kernel counts of the process, in bytes: `VmHWM`, the largest memory it has had
-/// so far, or `RssAnon`, what it holds now that no file does.
-fn status_bytes(name: &str) -> usize {
-    let status = fs::read_to_string("/proc/self/status").expect("Linux has /proc");
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-    let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<usize>().ok());
-    kib.expect("it is a number of kB") * 1024
-}
 
 fn model(weight: TensorProto) -> ModelProto {
     let mut graph = GraphProto::new("g");

@@ -3,6 +3,7 @@
 //! A reader says which images there are, where each begins, and of which class it is; choosing among them, looking into
 //! headers and decoding is done here.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use rayon::prelude::*;
@@ -157,9 +158,10 @@ impl Samples for Images {
 }
 
 /// Labels as they are written: numbers where all are numbers, names where none is. No labels are no classes.
-pub(super) fn classes_of(labels: &[String]) -> Read<Classes> {
-    let numbers: Read<Vec<usize>> = labels.iter().map(|text| class_number(text)).collect();
-    let is_number = |text: &String| text.parse::<f64>().is_ok_and(f64::is_finite);
+pub(super) fn classes_of(labels: &[impl AsRef<str>]) -> Read<Classes> {
+    let labels = || labels.iter().map(AsRef::as_ref);
+    let numbers: Read<Vec<usize>> = labels().map(class_number).collect();
+    let is_number = |text: &str| text.parse::<f64>().is_ok_and(f64::is_finite);
     match numbers {
         Ok(numbers) if numbers.is_empty() => Ok(Classes::default()),
         Ok(numbers) => Ok(Classes {
@@ -167,20 +169,19 @@ pub(super) fn classes_of(labels: &[String]) -> Read<Classes> {
             names: None,
         }),
         // A negative or broken number among numbers is no name.
-        Err(problem) if labels.iter().any(is_number) => Err(problem),
-        Err(_) => Ok(by_name(labels)),
+        Err(problem) if labels().any(is_number) => Err(problem),
+        Err(_) => Ok(by_name(labels())),
     }
 }
 
 /// Classes by name: sorted, each once, and the number of each image's class.
-fn by_name(names: &[String]) -> Classes {
-    let mut classes = names.to_vec();
-    classes.sort_unstable();
-    classes.dedup();
-    let number = |name: &String| classes.binary_search(name).unwrap_or_default();
+fn by_name<'n>(names: impl Iterator<Item = &'n str> + Clone) -> Classes {
+    let classes: BTreeSet<&str> = names.clone().collect();
+    let classes: Vec<&str> = classes.into_iter().collect();
+    let number = |name| classes.binary_search(&name).unwrap_or_default();
     Classes {
-        labels: Some(names.iter().map(number).collect()),
-        names: Some(classes),
+        labels: Some(names.map(number).collect()),
+        names: Some(classes.into_iter().map(str::to_owned).collect()),
     }
 }
 

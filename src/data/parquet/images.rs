@@ -4,6 +4,7 @@
 //! memory: batches ask for neighbours. Like Hugging Face's `datasets`, and unlike folders, images are turned upright
 //! as their EXIF says.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Cursor, Read as _, Seek, SeekFrom};
 use std::ops::Range;
@@ -11,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use parquet::basic::Type;
-use parquet::column::reader::get_typed_column_reader;
+use parquet::column::reader::{ColumnReaderImpl, get_typed_column_reader};
 use parquet::data_type::{ByteArray, ByteArrayType, DataType, Int32Type, Int64Type};
 use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, SerializedFileReader};
@@ -21,7 +22,7 @@ use super::super::dataset::DataOptions;
 use super::super::decode::{Stream, Turning, contained};
 use super::super::files::written;
 use super::super::images::{Classes, Encoded, Headers, ImageSource, classes_of};
-use super::super::problem::{Problem, Read};
+use super::super::problem::{Problem, Read, readable_bytes};
 use super::super::readers::{Opened, at};
 use super::super::shards::{self, shard_note};
 use super::schema::{Labels, Schema};
@@ -31,10 +32,16 @@ use crate::error::{Error, Result};
 const RUN_BYTES: i64 = 8 << 20;
 /// Most rows of one run.
 const RUN_ROWS: usize = 1024;
+/// Bytes of images of a row group that may be packed as tightly as can be.
+const MOST_PACKED: i64 = 256 << 20;
+/// How many bytes one byte may hold beyond that: images are packed already.
+const MOST_RATIO: i64 = 1000;
 /// Most rows of one data set: ImageNet has 1.3 million images.
 const MOST_ROWS: usize = 1 << 24;
-/// Most bytes of one label. A dictionary of a few bytes can repeat a long one for every row.
+/// Most bytes of one label.
 const MOST_LABEL: usize = 256;
+/// Rows whose labels are read at a time.
+const LABEL_ROWS: usize = 1 << 14;
 /// Runs that stay in memory for each thread: a search through all samples begins in as many places at once.
 const KEPT_RUNS: usize = 4;
 
@@ -83,8 +90,8 @@ pub(in super::super) fn open(path: &Path, options: &DataOptions) -> Result<Opene
 }
 
 /// Labels as they are written, into numbers. A set whose labels are all -1 is published without them.
-fn classes(labels: Option<Vec<String>>, names: Option<Vec<String>>) -> Read<Classes> {
-    let Some(labels) = labels.filter(|labels| labels.iter().any(|label| label != "-1")) else {
+fn classes(labels: Option<Vec<Arc<str>>>, names: Option<Vec<String>>) -> Read<Classes> {
+    let Some(labels) = labels.filter(|labels| labels.iter().any(|label| **label != *"-1")) else {
         return Ok(Classes::default());
     };
     let found = classes_of(&labels)?;
@@ -141,7 +148,7 @@ impl Table {
     }
 
     /// Takes up one more file; returns its labels.
-    fn add(&mut self, path: &Path) -> Result<(Schema, Option<Vec<String>>)> {
+    fn add(&mut self, path: &Path) -> Result<(Schema, Option<Vec<Arc<str>>>)> {
         let length = path.metadata().map_err(Error::io(path))?.len();
         let read = || {
             let reader = reader(path)?;
@@ -170,7 +177,14 @@ impl Table {
             let rows = rows.ok_or_else(|| {
                 format!("declares {declared} rows in one group, the limit is {MOST_ROWS} in all")
             })?;
-            let unpacked = metadata.column(column).uncompressed_size();
+            let images = metadata.column(column);
+            let (packed, unpacked) = (images.compressed_size(), images.uncompressed_size());
+            if unpacked > MOST_PACKED && unpacked / packed.max(1) > MOST_RATIO {
+                let [packed, unpacked] =
+                    [packed, unpacked].map(|size| readable_bytes(size.max(0) as u64));
+                let what = format!("unpacks {packed} of images to {unpacked}, which no images do");
+                return Err(what.into());
+            }
             let each = unpacked.checked_div(declared).unwrap_or(0).max(1);
             let step = usize::try_from(RUN_BYTES / each).unwrap_or(1);
             for start in (0..rows).step_by(step.clamp(1, RUN_ROWS)) {
@@ -215,7 +229,12 @@ impl Table {
     fn read(&self, run: &Run) -> Read<Vec<Option<ByteArray>>> {
         let file = &self.files[run.file];
         let reader = reader(&file.path)?;
-        values::<ByteArrayType>(&reader, file.column, run.group, run.rows.clone())
+        let mut values = Values::<ByteArrayType>::open(&reader, file.column, run.group)?;
+        values
+            .reader
+            .skip_records(run.rows.start)
+            .map_err(problem)?;
+        values.next(run.rows.len())
     }
 }
 
@@ -281,9 +300,9 @@ fn footer(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// All labels as they are written.
-fn read_labels(reader: &SerializedFileReader<File>, labels: Labels) -> Read<Vec<String>> {
-    let mut all = vec![];
+/// All labels as they are written; equal ones are held once.
+fn read_labels(reader: &SerializedFileReader<File>, labels: Labels) -> Read<Vec<Arc<str>>> {
+    let mut all = Written::default();
     for (group, metadata) in reader.metadata().row_groups().iter().enumerate() {
         let rows = usize::try_from(metadata.num_rows()).unwrap_or(usize::MAX);
         if rows > MOST_ROWS {
@@ -291,23 +310,51 @@ fn read_labels(reader: &SerializedFileReader<File>, labels: Labels) -> Read<Vec<
                 format!("declares {rows} rows in one group, the limit is {MOST_ROWS}").into(),
             );
         }
-        let column = labels.column;
-        let found = match labels.kind {
-            Type::INT32 => texts(values::<Int32Type>(reader, column, group, 0..rows)?),
-            Type::INT64 => texts(values::<Int64Type>(reader, column, group, 0..rows)?),
-            Type::BYTE_ARRAY => {
-                let texts = values::<ByteArrayType>(reader, column, group, 0..rows)?;
-                let texts = texts.into_iter().map(|bytes| bytes.map(label).transpose());
-                texts.collect::<Read<_>>()?
-            }
+        let column = (labels.column, group);
+        match labels.kind {
+            Type::INT32 => all.add::<Int32Type>(reader, column, rows, text)?,
+            Type::INT64 => all.add::<Int64Type>(reader, column, rows, text)?,
+            Type::BYTE_ARRAY => all.add::<ByteArrayType>(reader, column, rows, label)?,
             kind => return Err(format!("has labels of the type {kind}").into()),
-        };
-        for (row, label) in found.into_iter().enumerate() {
-            let lacks = || format!("lacks the label of row {} of a group", row);
-            all.push(label.ok_or_else(lacks)?);
         }
     }
-    Ok(all)
+    Ok(all.labels)
+}
+
+/// Labels as they are written.
+#[derive(Default)]
+struct Written {
+    labels: Vec<Arc<str>>,
+    known: BTreeSet<Arc<str>>,
+}
+
+impl Written {
+    /// Takes up the labels of a row group.
+    fn add<T: DataType>(
+        &mut self,
+        reader: &SerializedFileReader<File>,
+        (column, group): (usize, usize),
+        rows: usize,
+        text: impl Fn(T::T) -> Read<String>,
+    ) -> Read<()> {
+        let mut values = Values::<T>::open(reader, column, group)?;
+        for first in (0..rows).step_by(LABEL_ROWS) {
+            let found = values.next(LABEL_ROWS.min(rows - first))?;
+            for (row, value) in (first..).zip(found) {
+                let lacks = || format!("lacks the label of row {row} of a group");
+                let text = text(value.ok_or_else(lacks)?)?;
+                let known = self.known.get(text.as_str()).cloned();
+                let label = known.unwrap_or_else(|| Arc::from(text));
+                self.known.insert(Arc::clone(&label));
+                self.labels.push(label);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn text(value: impl ToString) -> Read<String> {
+    Ok(value.to_string())
 }
 
 fn label(bytes: ByteArray) -> Read<String> {
@@ -319,41 +366,47 @@ fn label(bytes: ByteArray) -> Read<String> {
     }
 }
 
-fn texts<T: ToString>(values: Vec<Option<T>>) -> Vec<Option<String>> {
-    let text = |value: Option<T>| value.map(|value| value.to_string());
-    values.into_iter().map(text).collect()
+/// Values of one column of a row group, one after the other.
+struct Values<T: DataType> {
+    reader: ColumnReaderImpl<T>,
+    /// The level of a value that is there.
+    present: i16,
 }
 
-/// Values of some rows of one column of a row group; `None` where there is none.
-fn values<T: DataType>(
-    reader: &SerializedFileReader<File>,
-    column: usize,
-    group: usize,
-    rows: Range<usize>,
-) -> Read<Vec<Option<T::T>>> {
-    let schema = reader.metadata().file_metadata().schema_descr();
-    let present = schema.column(column).max_def_level();
-    let group = reader.get_row_group(group).map_err(problem)?;
-    let column = group.get_column_reader(column).map_err(problem)?;
-    let mut column = get_typed_column_reader::<T>(column);
-    column.skip_records(rows.start).map_err(problem)?;
-    let (mut levels, mut found, mut read) = (vec![], vec![], 0);
-    while read < rows.len() {
-        let left = rows.len() - read;
-        let records = column.read_records(left, Some(&mut levels), None, &mut found);
-        match records.map_err(problem)? {
-            (0, ..) => return Err(Problem::Io(io::ErrorKind::UnexpectedEof.into())),
-            (records, ..) => read += records,
-        }
+impl<T: DataType> Values<T> {
+    fn open(reader: &SerializedFileReader<File>, column: usize, group: usize) -> Read<Self> {
+        let schema = reader.metadata().file_metadata().schema_descr();
+        let present = schema.column(column).max_def_level();
+        let group = reader.get_row_group(group).map_err(problem)?;
+        let reader = group.get_column_reader(column).map_err(problem)?;
+        Ok(Self {
+            reader: get_typed_column_reader(reader),
+            present,
+        })
     }
-    let mut found = found.into_iter();
-    Ok(match present {
-        0 => found.map(Some).collect(),
-        _ => {
-            let value = |level: i16| (level == present).then(|| found.next()).flatten();
-            levels.into_iter().map(value).collect()
+
+    /// The next values; `None` where there is none.
+    fn next(&mut self, rows: usize) -> Read<Vec<Option<T::T>>> {
+        let (mut levels, mut found, mut read) = (vec![], vec![], 0);
+        while read < rows {
+            let left = rows - read;
+            let records = self
+                .reader
+                .read_records(left, Some(&mut levels), None, &mut found);
+            match records.map_err(problem)? {
+                (0, ..) => return Err(Problem::Io(io::ErrorKind::UnexpectedEof.into())),
+                (records, ..) => read += records,
+            }
         }
-    })
+        let mut found = found.into_iter();
+        Ok(match self.present {
+            0 => found.map(Some).collect(),
+            present => {
+                let value = |level: i16| (level == present).then(|| found.next()).flatten();
+                levels.into_iter().map(value).collect()
+            }
+        })
+    }
 }
 
 fn problem(error: ParquetError) -> Problem {
