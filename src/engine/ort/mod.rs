@@ -121,6 +121,8 @@ impl OnnxRuntime {
     fn builder(&self) -> ::ort::Result<SessionBuilder> {
         let mut builder = OrtSession::builder(&self.loaded.environment)?
             .with_intra_threads(self.info.threads)?
+            // Its threads would otherwise wait for the next run in a loop, on the cores that score.
+            .with_config_entry("session.force_spinning_stop", "1")?
             // What ONNX Runtime has to say comes back as an error, not on our stderr.
             .with_log_level(::ort::logging::LogLevel::Fatal)?;
         if let Provider::Cuda(device) = self.provider {
