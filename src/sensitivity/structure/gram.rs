@@ -11,16 +11,17 @@
 
 use std::ops::Range;
 
-use ndarray::{Array2, ArrayView2, Axis, Slice, linalg::general_mat_mul};
+use ndarray::Array2;
 use rayon::prelude::*;
 
 use super::{groups::Group, matrix::Matrix};
+use crate::algebra::{Extent, Panels, Side, multiply};
 
 /// Rows of C that one task adds to.
 const ROWS: usize = 128;
 
-/// Columns of the weights that one task multiplies.
-const COLUMNS: usize = 128;
+/// Columns of the weights that one task multiplies: of 4096 rows they are 1 MB.
+const COLUMNS: usize = 64;
 
 /// Widest layer whose C is held: 6144^2 f64 are 302 MB.
 pub(super) const WIDEST: usize = 6144;
@@ -51,81 +52,92 @@ impl Gram {
     pub(super) fn add(&mut self, groups: &[Group], rows: &[Array2<f32>]) {
         self.touched = true;
         let width = self.width;
+        let rights = rows
+            .par_iter()
+            .map(|rows| panels(Side::Right, rows, 0..rows.ncols()));
+        let rights: Vec<Panels> = rights.collect();
         let blocks = self.sums.par_chunks_mut(ROWS * width).enumerate();
         blocks.for_each(|(block, sums)| {
             let first = block * ROWS;
-            for (group, rows) in groups.iter().zip(rows) {
+            for ((group, rows), right) in groups.iter().zip(rows).zip(&rights) {
                 let start = group.units.partition_point(|&unit| unit < first);
                 let end = group.units.partition_point(|&unit| unit < first + ROWS);
                 if start == end {
                     continue;
                 }
-                let mut products = Array2::zeros((end - start, end));
-                let (left, right) = (columns(rows, start..end), columns(rows, 0..end));
-                general_mat_mul(1.0, &left.t(), &right, 0.0, &mut products);
-                for (&unit, products) in group.units[start..end].iter().zip(products.rows()) {
-                    let sums = &mut sums[(unit - first) * width..(unit - first + 1) * width];
-                    for (&other, product) in group.units[..end].iter().zip(products) {
-                        sums[other] += f64::from(*product);
+                let left = panels(Side::Left, rows, start..end);
+                multiply(&left, right, Extent::Columns(end), &mut |tile| {
+                    let units = group.units[start + tile.row..].iter();
+                    let others = &group.units[tile.column..];
+                    for (&unit, line) in units.zip(tile.lines()) {
+                        let sums = &mut sums[(unit - first) * width..(unit - first + 1) * width];
+                        for (&other, product) in others.iter().zip(line) {
+                            sums[other] += f64::from(*product);
+                        }
                     }
-                }
+                });
             }
         });
     }
 
     /// The sums of squares for every input of `weights`, and forgets the rows.
+    ///
+    /// The products are f32: normwise they are right to 1e-6, and only a neuron whose weights cancel
+    /// to a thousandth of theirs would notice.
     pub(super) fn take_squares(&mut self, weights: &Matrix) -> Vec<f64> {
         let width = self.width;
+        let largest = self.sums.iter().step_by(width + 1).copied();
+        let largest = largest.fold(0.0, f64::max);
+        let scale = if largest > 0.0 { largest } else { 1.0 };
         // (W^T C W)_ii takes every pair once: twice what is below the diagonal, and the diagonal.
-        for (row, sums) in self.sums.chunks_mut(width).enumerate() {
-            sums[..row].iter_mut().for_each(|sum| *sum *= 2.0);
-            sums[row + 1..].fill(0.0);
+        let mut triangle = Array2::<f32>::zeros((width, width));
+        let rows = triangle.rows_mut().into_iter().zip(self.sums.chunks(width));
+        for (row, (mut target, sums)) in rows.enumerate() {
+            let pairs = target.iter_mut().zip(&sums[..=row]);
+            pairs.for_each(|(target, sum)| *target = (2.0 * sum / scale) as f32);
+            target[row] *= 0.5;
         }
+        let triangle = Panels::of_matrix(triangle.view());
         let blocks: Vec<usize> = (0..weights.inputs()).step_by(COLUMNS).collect();
         let squares = blocks.par_iter().map(|&first| {
             let columns = first..(first + COLUMNS).min(weights.inputs());
-            self.squares(weights, columns)
+            squares(&triangle, weights, columns)
         });
         let squares: Vec<Vec<f64>> = squares.collect();
         self.sums.fill(0.0);
         self.touched = false;
-        squares.concat()
-    }
-
-    fn squares(&self, weights: &Matrix, columns: Range<usize>) -> Vec<f64> {
-        let mut part = Array2::<f32>::zeros((self.width, columns.len()));
-        weights.gather(0..self.width, columns.clone(), part.view_mut());
-        let part = part.mapv(f64::from);
-        let mut squares = vec![0.0; columns.len()];
-        let mut products = Array2::zeros((ROWS.min(self.width), columns.len()));
-        for (block, sums) in self.sums.chunks(ROWS * self.width).enumerate() {
-            let first = block * ROWS;
-            let count = sums.len() / self.width;
-            let mut sums =
-                ArrayView2::from_shape((count, self.width), sums).expect("the sums are whole rows");
-            sums.slice_axis_inplace(Axis(1), Slice::from(..first + count));
-            let mut above = part.view();
-            above.slice_axis_inplace(Axis(0), Slice::from(..first + count));
-            let mut products = products.view_mut();
-            products.slice_axis_inplace(Axis(0), Slice::from(..count));
-            general_mat_mul(1.0, &sums, &above, 0.0, &mut products);
-            let mut beside = part.view();
-            beside.slice_axis_inplace(Axis(0), Slice::from(first..first + count));
-            for (products, weights) in products.rows().into_iter().zip(beside.rows()) {
-                let terms = squares.iter_mut().zip(products).zip(weights);
-                terms.for_each(|((square, product), weight)| *square += product * weight);
-            }
-        }
         // What is 0 may come out as less by rounding.
+        let squares = squares.concat().into_iter();
         squares
-            .iter_mut()
-            .for_each(|square| *square = f64::max(*square, 0.0));
-        squares
+            .map(|square| f64::max(square, 0.0) * scale)
+            .collect()
     }
 }
 
-fn columns(of: &Array2<f32>, range: Range<usize>) -> ArrayView2<'_, f32> {
-    let mut view = of.view();
-    view.slice_axis_inplace(Axis(1), Slice::from(range));
-    view
+fn squares(triangle: &Panels, weights: &Matrix, columns: Range<usize>) -> Vec<f64> {
+    let size = (weights.outputs(), columns.len());
+    let right = Panels::of_rows(Side::Right, size, |unit, target| {
+        weights.read(unit, columns.clone(), target);
+    });
+    let mut squares = vec![0.0; columns.len()];
+    multiply(triangle, &right, Extent::Triangle, &mut |tile| {
+        let squares = &mut squares[tile.column..tile.column + tile.columns];
+        for (unit, line) in (tile.row..).zip(tile.lines()) {
+            let weights = right.part(unit, tile.column);
+            let terms = squares.iter_mut().zip(line).zip(weights);
+            terms.for_each(|((square, product), weight)| {
+                *square += f64::from(*product) * f64::from(*weight);
+            });
+        }
+    });
+    squares
+}
+
+/// Some columns of rows, for one side of a product over the rows.
+fn panels(side: Side, rows: &Array2<f32>, columns: Range<usize>) -> Panels {
+    Panels::of_rows(side, (rows.nrows(), columns.len()), |at, target| {
+        let row = rows.row(at);
+        let row = row.as_slice().unwrap_or_default();
+        target.copy_from_slice(&row[columns.clone()]);
+    })
 }

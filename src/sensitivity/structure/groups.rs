@@ -7,6 +7,8 @@
 
 use rayon::prelude::*;
 
+use crate::algebra::{Loop, Vectors, widest};
+
 /// Bits of one word of a pattern.
 const WORD: usize = u64::BITS as usize;
 
@@ -102,9 +104,10 @@ impl Patterns {
     /// Between every two samples, row by row below the diagonal.
     fn distances(&self) -> Vec<u32> {
         let rows = (1..self.samples).into_par_iter().map(|high| {
-            let row = self.of_sample(high);
-            let others = (0..high).map(|low| distance(row, self.of_sample(low)));
-            others.collect::<Vec<u32>>()
+            widest(Distances {
+                row: self.of_sample(high),
+                others: &self.bits[..high * self.words],
+            })
         });
         rows.flatten_iter().collect()
     }
@@ -140,6 +143,26 @@ fn ones(words: &[u64]) -> Vec<usize> {
         }
     }
     places
+}
+
+/// From one pattern to others.
+struct Distances<'d> {
+    row: &'d [u64],
+    others: &'d [u64],
+}
+
+impl Loop for Distances<'_> {
+    type Output = Vec<u32>;
+
+    #[inline(always)]
+    fn run<V: Vectors>(self) -> Vec<u32> {
+        let others = self.others.chunks_exact(self.row.len().max(1));
+        let distances = others.map(|other| {
+            let differ = self.row.iter().zip(other);
+            differ.map(|(a, b)| (a ^ b).count_ones()).sum()
+        });
+        distances.collect()
+    }
 }
 
 /// Bits that differ; what one has no words for is 0.

@@ -11,10 +11,16 @@ use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, linalg::general_mat_mul};
 use rayon::prelude::*;
 
 use super::{Bad, matrix::Matrix, passes::Pass, probes::Probes};
-use crate::sensitivity::power_sums::{Part, PowerSums};
+use crate::{
+    algebra::{Loop, Vectors, widest},
+    sensitivity::power_sums::{Part, PowerSums},
+};
 
-/// Neurons that one task looks at: 1000 rows of them are 1 MB.
+/// Neurons that one task looks at: the weights of 1000 classes to them are 1 MB.
 const COLUMNS: usize = 256;
+
+/// Rows that are made and taken at a time: 16 kB, so that they are still near when they are taken.
+const ROWS: usize = 16;
 
 /// Where derivatives go on to: the slopes behind them `[B, H]`, and the rows `[B·K, H]` to fill.
 pub(super) struct Below<'b> {
@@ -51,21 +57,49 @@ pub(super) fn add(
             // The classes' own rows go no further.
             task.below = None;
         }
-        let mut rows = vec![0.0; classes * width];
+        let mut rows = vec![0.0; ROWS * width];
         for (at, (sample, means)) in batch.clone().zip(means.rows()).enumerate() {
-            let factors = &pass.factors[sample * classes..(sample + 1) * classes];
-            let counting = pass.rows.of(sample);
-            let rows = &mut rows[..counting.len() * width];
-            for (target, &class) in rows.chunks_exact_mut(width).zip(counting) {
-                let factor = factors[class];
-                let terms = target.iter_mut().zip(part.row(class)).zip(means);
-                terms.for_each(|((target, weight), mean)| *target = factor * (weight - mean));
+            for counting in pass.rows.of(sample).chunks(ROWS) {
+                let rows = &mut rows[..counting.len() * width];
+                widest(Rows {
+                    factors: &pass.factors[sample * classes..(sample + 1) * classes],
+                    weights: part.as_slice().unwrap_or_default(),
+                    means: means.to_slice().unwrap_or_default(),
+                    classes: counting,
+                    rows,
+                });
+                task.take(counting, rows, sample, at * classes)?;
             }
-            task.take(counting, rows, sample, at * classes)?;
         }
         Ok(())
     });
     first_error(done.collect())
+}
+
+/// Derivatives of one sample, one row for each of some classes.
+struct Rows<'r> {
+    factors: &'r [f32],
+    /// `[K, columns]`.
+    weights: &'r [f32],
+    means: &'r [f32],
+    classes: &'r [usize],
+    rows: &'r mut [f32],
+}
+
+impl Loop for Rows<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<V: Vectors>(self) {
+        let width = self.means.len();
+        let rows = self.rows.chunks_exact_mut(width).zip(self.classes);
+        for (target, &class) in rows {
+            let factor = self.factors[class];
+            let weights = &self.weights[class * width..(class + 1) * width];
+            let terms = target.iter_mut().zip(weights).zip(self.means);
+            terms.for_each(|((target, weight), mean)| *target = factor * (weight - mean));
+        }
+    }
 }
 
 /// Neighbouring neurons of a layer, for one task.
@@ -118,45 +152,75 @@ impl Task<'_> {
         place: usize,
     ) -> Result<(), Bad> {
         let width = self.columns.len();
-        if !are_finite(rows) {
-            let bad = rows
-                .iter()
-                .enumerate()
-                .filter(|(_, value)| !value.is_finite());
-            let column = bad.map(|(at, _)| at % width).min().unwrap_or_default();
-            return Err(Bad {
-                neuron: self.columns.start + column,
-                sample: Some(sample),
-            });
-        }
-        for part in &mut self.parts {
-            part.add(classes, rows, width);
-        }
+        self.add(0, classes, rows, width, |_| sample)?;
         if self.below.is_some() {
             for (&class, row) in classes.iter().zip(rows.chunks_exact(width)) {
-                self.pass_on(row, sample, place + class);
+                self.pass_on(0, row, sample, place + class);
             }
         }
         Ok(())
     }
 
-    /// A row goes on below, times the slopes of its sample.
-    pub(super) fn pass_on(&mut self, row: &[f32], sample: usize, place: usize) {
+    /// Adds derivatives `[R, width]` of the neurons from the task's `first` on to the sums;
+    /// `sample` tells the sample of a row.
+    pub(super) fn add(
+        &mut self,
+        first: usize,
+        classes: &[usize],
+        rows: &[f32],
+        width: usize,
+        sample: impl Fn(usize) -> usize,
+    ) -> Result<(), Bad> {
+        if !are_finite(rows) {
+            let bad = rows.iter().enumerate();
+            let bad = bad.filter(|(_, value)| !value.is_finite());
+            let places = bad.map(|(at, _)| (at % width, at / width));
+            let (column, row) = places.min().unwrap_or_default();
+            return Err(Bad {
+                neuron: self.columns.start + first + column,
+                sample: Some(sample(row)),
+            });
+        }
+        for part in &mut self.parts {
+            part.add(first, classes, rows, width);
+        }
+        Ok(())
+    }
+
+    /// A row goes on below from the task's neuron `first` on, times the slopes of its sample.
+    pub(super) fn pass_on(&mut self, first: usize, row: &[f32], sample: usize, place: usize) {
         if let Some((slopes, below)) = &mut self.below {
-            let at = sample * self.width;
-            let slopes = &slopes[at + self.columns.start..at + self.columns.end];
-            let mut target = below.row_mut(place);
-            let terms = target.iter_mut().zip(row).zip(slopes);
+            let at = sample * self.width + self.columns.start + first;
+            let slopes = &slopes[at..at + row.len()];
+            let target = below.row_mut(place).into_slice();
+            let target = target.expect("a row of neighbouring columns");
+            let terms = target[first..].iter_mut().zip(row).zip(slopes);
             terms.for_each(|((target, value), slope)| *target = value * slope);
         }
+    }
+
+    /// Whether derivatives go on.
+    pub(super) fn goes_on(&self) -> bool {
+        self.below.is_some()
     }
 }
 
 /// Without a branch per number.
 pub(super) fn are_finite(values: &[f32]) -> bool {
-    const EXPONENT: u32 = 0x7f80_0000;
-    let finite = |value: &f32| value.to_bits() & EXPONENT != EXPONENT;
-    values.iter().fold(true, |all, value| all & finite(value))
+    widest(Finite(values))
+}
+
+struct Finite<'f>(&'f [f32]);
+
+impl Loop for Finite<'_> {
+    type Output = bool;
+
+    #[inline(always)]
+    fn run<V: Vectors>(self) -> bool {
+        const EXPONENT: u32 = 0x7f80_0000;
+        let finite = |value: &f32| value.to_bits() & EXPONENT != EXPONENT;
+        self.0.iter().fold(true, |all, value| all & finite(value))
+    }
 }
 
 /// The first of the errors, in the order of the neurons.

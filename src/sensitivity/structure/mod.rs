@@ -51,7 +51,7 @@ use last::Below;
 use neighbours::{LONGEST, Neighbours};
 use passes::{Pass, Passes, Rows, Tail};
 use probes::Probes;
-use product::{Factors, InEngine};
+use product::Factors;
 
 pub use worst::has_worst_case;
 pub(super) use worst::worst_case;
@@ -61,6 +61,10 @@ const ROWS_BYTES: usize = 64 << 20;
 
 /// Most samples that are compared with one another.
 const COMPARED: usize = 1024;
+
+/// Most samples that are grouped for products: groups gain little by more, and comparing all with
+/// all would take longer than the products.
+const GROUPED: usize = 256;
 
 /// Most rows of L that one task of `neighbours` holds: 2 MB of them.
 const KEPT_ROWS: usize = 16_384;
@@ -97,7 +101,6 @@ pub(super) struct Structure {
     classes: usize,
     /// Per layer, where the squares are summed up without the derivatives.
     grams: Vec<Option<Gram>>,
-    engine: Option<InEngine>,
     /// What was done, layer by layer, since the beginning.
     used: BTreeSet<(usize, &'static str)>,
     norms: Vec<(Norm, Norm)>,
@@ -140,7 +143,6 @@ impl Structure {
         });
         Ok(Ok(Self {
             grams: grams.collect(),
-            engine: InEngine::new(request.engine)?,
             layers: views(graph, head),
             used: BTreeSet::new(),
             norms: norms.to_vec(),
@@ -289,7 +291,7 @@ impl Structure {
         let row = widest.unwrap_or(1) * self.classes * size_of::<f32>();
         let most = match self.is_shallow() {
             true => KEPT_ROWS / self.classes,
-            false => COMPARED,
+            false => GROUPED,
         };
         (ROWS_BYTES / row).min(most).clamp(1, COMPARED)
     }
@@ -415,7 +417,7 @@ impl Structure {
             }
             None => {
                 let below = self.below(pass, at, &mut next);
-                factors.add(sums, below, self.engine.as_mut())?
+                factors.add(sums, below)
             }
         };
         *rows = next;

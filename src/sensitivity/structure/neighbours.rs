@@ -9,8 +9,8 @@
 //! ```
 //!
 //! Behind Softmax, taking one row off all others changes nothing, so that row 0 of L is 0 and no
-//! sum is kept for it. A dozen sums stay in registers while units come and go, and nothing has to be
-//! packed for a product.
+//! sum is kept for it. The sums of sixteen columns stay in registers while units come and go, and
+//! nothing has to be packed for a product.
 
 use std::ops::Range;
 
@@ -23,14 +23,16 @@ use super::{
     matrix::Matrix,
     passes::Pass,
 };
-use crate::sensitivity::power_sums::PowerSums;
+use crate::{
+    algebra::{Loop, Vectors, widest},
+    sensitivity::power_sums::PowerSums,
+};
 
-/// Columns that one task looks at.
-const COLUMNS: usize = 32;
+/// Columns that one task looks at: those of 512 units are 32 kB.
+const COLUMNS: usize = 16;
 
-/// Columns and rows of L that are summed up in registers.
-const LANES: usize = 16;
-const ROWS: usize = 3;
+/// Most rows of L that are summed up in registers at once.
+const MOST_ROWS: usize = 10;
 
 /// Changes from an empty pattern after which sums start again: 2048 roundings are 1e-6 of the
 /// largest term where they add up at random.
@@ -49,6 +51,19 @@ pub(super) struct Neighbours<'n> {
     pub(super) batch: Range<usize>,
 }
 
+/// Rows in blocks of one size, the last ones filled up.
+#[derive(Clone, Copy)]
+struct Blocks {
+    count: usize,
+    each: usize,
+}
+
+impl Blocks {
+    fn all(self) -> usize {
+        self.count * self.each
+    }
+}
+
 /// Units whose slope changes, with the change.
 type Changes = Vec<(usize, f32)>;
 
@@ -62,7 +77,7 @@ impl Neighbours<'_> {
             .map(|&(sample, from)| self.changes(sample, from))
             .collect();
         let rows = self.rows();
-        let coefficients = self.coefficients(rows);
+        let coefficients = self.coefficients(rows.all());
         let tasks = tasks(self.below.inputs(), COLUMNS, sums, None);
         let done = tasks
             .into_par_iter()
@@ -70,11 +85,15 @@ impl Neighbours<'_> {
         first_error(done.collect())
     }
 
-    /// Rows of L, without the one that is 0, filled up to whole blocks.
-    fn rows(&self) -> usize {
+    /// Rows of L, without the one that is 0.
+    fn rows(&self) -> Blocks {
         let classes = self.last.outputs();
         let needed = classes - usize::from(self.pass.shares.is_some());
-        needed.next_multiple_of(ROWS)
+        let count = needed.div_ceil(MOST_ROWS).max(1);
+        Blocks {
+            count,
+            each: needed.div_ceil(count).max(1),
+        }
     }
 
     /// W2 by unit, `[H, rows]`, less its first row where that is taken off.
@@ -120,76 +139,118 @@ impl Neighbours<'_> {
 
     fn work(
         &self,
-        mut task: Task<'_>,
+        task: Task<'_>,
         changes: &[Changes],
         coefficients: &[f32],
-        rows: usize,
+        rows: Blocks,
     ) -> Result<(), Bad> {
-        let (classes, units) = (self.last.outputs(), self.last.inputs());
-        let width = task.columns.len();
-        // Two panels of 16 columns, each with all units one after the other.
-        let mut panels = vec![[[0.0; LANES]; COLUMNS / LANES]; units];
-        let mut row = vec![0.0; width];
-        for (unit, panel) in panels.iter_mut().enumerate() {
-            self.below.read(unit, task.columns.clone(), &mut row);
-            let lanes = panel.as_flattened_mut();
-            lanes[..width].copy_from_slice(&row);
+        widest(Work {
+            neighbours: self,
+            task,
+            changes,
+            coefficients,
+            rows,
+        })
+    }
+}
+
+/// What one task does.
+struct Work<'w, 't> {
+    neighbours: &'w Neighbours<'w>,
+    task: Task<'t>,
+    changes: &'w [Changes],
+    coefficients: &'w [f32],
+    rows: Blocks,
+}
+
+impl Loop for Work<'_, '_> {
+    type Output = Result<(), Bad>;
+
+    #[inline(always)]
+    fn run<V: Vectors>(self) -> Result<(), Bad> {
+        // One instance for each size of blocks: their sums are to stay in registers.
+        match self.rows.each {
+            1 => self.in_blocks::<V, 1>(),
+            2 => self.in_blocks::<V, 2>(),
+            3 => self.in_blocks::<V, 3>(),
+            4 => self.in_blocks::<V, 4>(),
+            5 => self.in_blocks::<V, 5>(),
+            6 => self.in_blocks::<V, 6>(),
+            7 => self.in_blocks::<V, 7>(),
+            8 => self.in_blocks::<V, 8>(),
+            9 => self.in_blocks::<V, 9>(),
+            _ => self.in_blocks::<V, MOST_ROWS>(),
         }
-        let mut logits = vec![[0.0_f32; COLUMNS]; self.tree.steps.len() * rows];
+    }
+}
+
+impl Work<'_, '_> {
+    #[inline(always)]
+    fn in_blocks<V: Vectors, const R: usize>(mut self) -> Result<(), Bad> {
+        let Neighbours {
+            tree, pass, batch, ..
+        } = self.neighbours;
+        let (classes, rows) = (self.neighbours.last.outputs(), self.rows.all());
+        let width = self.task.columns.len();
+        let panel = self.panel();
+        let mut logits = vec![[0.0_f32; COLUMNS]; tree.steps.len() * rows];
         let mut found = vec![0.0; classes * width];
-        for (&(sample, from), changes) in self.tree.steps.iter().zip(changes) {
-            let source = from.map(|from| from * rows);
-            for half in 0..COLUMNS / LANES {
-                for block in (0..rows).step_by(ROWS) {
-                    let mut sums = [[0.0; LANES]; ROWS];
-                    if let Some(source) = source {
-                        let from = &logits[source + block..source + block + ROWS];
-                        for (sum, from) in sums.iter_mut().zip(from) {
-                            sum.copy_from_slice(&from[half * LANES..(half + 1) * LANES]);
-                        }
-                    }
-                    update(
-                        &mut sums,
-                        changes,
-                        &panels,
-                        half,
-                        &coefficients[block..],
-                        rows,
-                    );
-                    let target = &mut logits[sample * rows + block..sample * rows + block + ROWS];
-                    for (sum, target) in sums.iter().zip(target) {
-                        target[half * LANES..(half + 1) * LANES].copy_from_slice(sum);
-                    }
+        for (&(sample, from), changes) in tree.steps.iter().zip(self.changes) {
+            for block in (0..rows).step_by(R) {
+                let mut sums = [[0.0; COLUMNS]; R];
+                if let Some(from) = from {
+                    let source = &logits[from * rows + block..];
+                    sums.copy_from_slice(&source[..R]);
                 }
+                update::<V, R>(
+                    &mut sums,
+                    changes,
+                    &panel,
+                    &self.coefficients[block..],
+                    rows,
+                );
+                logits[sample * rows + block..][..R].copy_from_slice(&sums);
             }
-            let sample_logits = &logits[sample * rows..(sample + 1) * rows];
-            let at = self.batch.start + sample;
-            let counting = self.pass.rows.of(at);
+            let logits = &logits[sample * rows..(sample + 1) * rows];
+            let at = batch.start + sample;
+            let counting = pass.rows.of(at);
             let found = &mut found[..counting.len() * width];
-            derivatives(self.pass, at, (classes, counting), sample_logits, found);
-            task.take(counting, found, at, 0)?;
+            derivatives::<V>(pass, at, (classes, counting), logits, found);
+            self.task.take(counting, found, at, 0)?;
         }
         Ok(())
+    }
+
+    /// The task's columns of the weights, unit by unit.
+    fn panel(&self) -> Vec<[f32; COLUMNS]> {
+        let columns = &self.task.columns;
+        let mut panel = vec![[0.0; COLUMNS]; self.neighbours.last.inputs()];
+        for (unit, weights) in panel.iter_mut().enumerate() {
+            let target = &mut weights[..columns.len()];
+            self.neighbours.below.read(unit, columns.clone(), target);
+        }
+        panel
     }
 }
 
 /// Adds the changes to sums that stay in registers.
-fn update(
-    sums: &mut [[f32; LANES]; ROWS],
+#[inline(always)]
+fn update<V: Vectors, const R: usize>(
+    sums: &mut [[f32; COLUMNS]; R],
     changes: &[(usize, f32)],
-    panels: &[[[f32; LANES]; COLUMNS / LANES]],
-    half: usize,
+    panel: &[[f32; COLUMNS]],
     coefficients: &[f32],
     rows: usize,
 ) {
     let mut kept = *sums;
     for &(unit, change) in changes {
-        let weights = &panels[unit][half];
-        let factors = &coefficients[unit * rows..unit * rows + ROWS];
-        for (sum, &factor) in kept.iter_mut().zip(factors) {
-            let factor = factor * change;
-            for (sum, weight) in sum.iter_mut().zip(weights) {
-                *sum += factor * weight;
+        let changed = panel[unit].map(|weight| weight * change);
+        let factors: &[f32; R] = coefficients[unit * rows..]
+            .first_chunk()
+            .expect("whole blocks of rows");
+        for (sums, &factor) in kept.iter_mut().zip(factors) {
+            for (sum, &weight) in sums.iter_mut().zip(&changed) {
+                *sum = V::multiply_add(weight, factor, *sum);
             }
         }
     }
@@ -197,7 +258,8 @@ fn update(
 }
 
 /// `f_j (L_j - sum of pi_k L_k)` for the classes that count, into rows as wide as the task.
-fn derivatives(
+#[inline(always)]
+fn derivatives<V: Vectors>(
     pass: &Pass,
     sample: usize,
     (classes, counting): (usize, &[usize]),
@@ -212,7 +274,7 @@ fn derivatives(
         let shares = &shares[sample * classes + 1..(sample + 1) * classes];
         for (share, logits) in shares.iter().zip(logits) {
             let terms = mean.iter_mut().zip(logits);
-            terms.for_each(|(mean, logit)| *mean += share * logit);
+            terms.for_each(|(mean, logit)| *mean = V::multiply_add(*share, *logit, *mean));
         }
     }
     let width = found.len() / counting.len().max(1);

@@ -61,7 +61,7 @@ impl Probes {
             let sample = place / self.count;
             row.scaled_add(-coefficients.sum(), &means.row(sample));
             if let Some(row) = row.as_slice() {
-                task.pass_on(row, first + sample, place);
+                task.pass_on(0, row, first + sample, place);
             }
         }
     }

@@ -90,7 +90,7 @@ fn over_rows(weights: &Matrix, norm: Norm) -> Result<Vec<f64>> {
             bad.for_each(|weight| *weight = f32::INFINITY);
             task.parts
                 .iter_mut()
-                .for_each(|part| part.add(&[at], &row, row.len()));
+                .for_each(|part| part.add(0, &[at], &row, row.len()));
         }
     });
     sums[0].count(1);

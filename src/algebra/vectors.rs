@@ -1,0 +1,238 @@
+//! Loops that are compiled once for each width of vectors, and run in the widest that the processor has.
+//!
+//! A program for all x86-64 processors may use vectors of four f32 only; nearly all have eight, many
+//! sixteen, and units that multiply and add in one instruction. What runs for seconds is therefore
+//! written as a [`Loop`], and [`widest`] chooses among its copies.
+//!
+//! One of two places with `unsafe`: functions that are compiled for a feature of the processor may
+//! only be called where it is there, which is asked right before.
+#![cfg_attr(
+    target_arch = "x86_64",
+    expect(
+        unsafe_code,
+        reason = "calls of what is compiled for features that were found"
+    )
+)]
+
+/// Something that takes long.
+pub(crate) trait Loop {
+    /// What it gives.
+    type Output;
+
+    /// Runs it. Only what is inlined is compiled for the vectors: this wants `#[inline(always)]`,
+    /// and so does what it calls.
+    fn run<V: Vectors>(self) -> Self::Output;
+}
+
+/// What the processor can do.
+pub(crate) trait Vectors {
+    /// Some f32, in one register.
+    type Lanes: Copy;
+
+    /// How many.
+    const LANES: usize;
+
+    /// The first of these numbers.
+    ///
+    /// # Panics
+    /// When there are fewer.
+    fn load(numbers: &[f32]) -> Self::Lanes;
+
+    /// One number, in all lanes.
+    fn splat(number: f32) -> Self::Lanes;
+
+    /// Puts them in place of the first of these numbers.
+    ///
+    /// # Panics
+    /// As [`Vectors::load`].
+    fn store(lanes: Self::Lanes, numbers: &mut [f32]);
+
+    /// `a·b + c` lane by lane, in one rounding where that is one instruction, in two else.
+    fn add_product(a: Self::Lanes, b: Self::Lanes, c: Self::Lanes) -> Self::Lanes;
+
+    /// The same of single numbers; LLVM puts those of a loop into vectors.
+    fn multiply_add(a: f32, b: f32, c: f32) -> f32;
+}
+
+/// Processors of which nothing is known.
+struct Plain;
+
+impl Vectors for Plain {
+    type Lanes = [f32; 4];
+    const LANES: usize = 4;
+
+    #[inline(always)]
+    fn load(numbers: &[f32]) -> Self::Lanes {
+        *numbers.first_chunk().expect("enough numbers")
+    }
+
+    #[inline(always)]
+    fn splat(number: f32) -> Self::Lanes {
+        [number; 4]
+    }
+
+    #[inline(always)]
+    fn store(lanes: Self::Lanes, numbers: &mut [f32]) {
+        *numbers.first_chunk_mut().expect("enough room") = lanes;
+    }
+
+    #[inline(always)]
+    fn add_product(a: Self::Lanes, b: Self::Lanes, c: Self::Lanes) -> Self::Lanes {
+        std::array::from_fn(|lane| Self::multiply_add(a[lane], b[lane], c[lane]))
+    }
+
+    #[inline(always)]
+    fn multiply_add(a: f32, b: f32, c: f32) -> f32 {
+        match cfg!(target_arch = "aarch64") {
+            true => a.mul_add(b, c),
+            false => a * b + c,
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use std::arch::x86_64::{
+        __m256, __m512, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_set1_ps, _mm256_storeu_ps,
+        _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_set1_ps, _mm512_storeu_ps,
+    };
+
+    use super::Vectors;
+
+    /// AVX2 and FMA; only to be used where these are.
+    pub(super) struct Eights;
+
+    /// AVX-512; only to be used where it is.
+    pub(super) struct Sixteens;
+
+    impl Vectors for Eights {
+        type Lanes = __m256;
+        const LANES: usize = 8;
+
+        #[inline(always)]
+        fn load(numbers: &[f32]) -> Self::Lanes {
+            let numbers: &[f32; 8] = numbers.first_chunk().expect("enough numbers");
+            // SAFETY: eight numbers are there, and so is AVX.
+            unsafe { _mm256_loadu_ps(numbers.as_ptr()) }
+        }
+
+        #[inline(always)]
+        fn splat(number: f32) -> Self::Lanes {
+            // SAFETY: AVX is there.
+            unsafe { _mm256_set1_ps(number) }
+        }
+
+        #[inline(always)]
+        fn store(lanes: Self::Lanes, numbers: &mut [f32]) {
+            let numbers: &mut [f32; 8] = numbers.first_chunk_mut().expect("enough room");
+            // SAFETY: there is room for eight numbers, and AVX.
+            unsafe { _mm256_storeu_ps(numbers.as_mut_ptr(), lanes) }
+        }
+
+        #[inline(always)]
+        fn add_product(a: Self::Lanes, b: Self::Lanes, c: Self::Lanes) -> Self::Lanes {
+            // SAFETY: FMA is there.
+            unsafe { _mm256_fmadd_ps(a, b, c) }
+        }
+
+        #[inline(always)]
+        fn multiply_add(a: f32, b: f32, c: f32) -> f32 {
+            a.mul_add(b, c)
+        }
+    }
+
+    impl Vectors for Sixteens {
+        type Lanes = __m512;
+        const LANES: usize = 16;
+
+        #[inline(always)]
+        fn load(numbers: &[f32]) -> Self::Lanes {
+            let numbers: &[f32; 16] = numbers.first_chunk().expect("enough numbers");
+            // SAFETY: sixteen numbers are there, and so is AVX-512.
+            unsafe { _mm512_loadu_ps(numbers.as_ptr()) }
+        }
+
+        #[inline(always)]
+        fn splat(number: f32) -> Self::Lanes {
+            // SAFETY: AVX-512 is there.
+            unsafe { _mm512_set1_ps(number) }
+        }
+
+        #[inline(always)]
+        fn store(lanes: Self::Lanes, numbers: &mut [f32]) {
+            let numbers: &mut [f32; 16] = numbers.first_chunk_mut().expect("enough room");
+            // SAFETY: there is room for sixteen numbers, and AVX-512.
+            unsafe { _mm512_storeu_ps(numbers.as_mut_ptr(), lanes) }
+        }
+
+        #[inline(always)]
+        fn add_product(a: Self::Lanes, b: Self::Lanes, c: Self::Lanes) -> Self::Lanes {
+            // SAFETY: AVX-512 is there.
+            unsafe { _mm512_fmadd_ps(a, b, c) }
+        }
+
+        #[inline(always)]
+        fn multiply_add(a: f32, b: f32, c: f32) -> f32 {
+            a.mul_add(b, c)
+        }
+    }
+}
+
+/// Runs a loop in the widest vectors.
+pub(crate) fn widest<L: Loop>(body: L) -> L::Output {
+    #[cfg(target_arch = "x86_64")]
+    {
+        let fused = is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("fma")
+            && is_x86_feature_detected!("popcnt");
+        if fused && is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vl") {
+            // SAFETY: all features that the function is compiled for were just found.
+            return unsafe { in_sixteens(body) };
+        }
+        if fused {
+            // SAFETY: as above.
+            return unsafe { in_eights(body) };
+        }
+    }
+    body.run::<Plain>()
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512vl,avx2,fma,popcnt")]
+fn in_sixteens<L: Loop>(body: L) -> L::Output {
+    body.run::<x86::Sixteens>()
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma,popcnt")]
+fn in_eights<L: Loop>(body: L) -> L::Output {
+    body.run::<x86::Eights>()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A sum of products, by way of whatever instructions.
+    struct Dot<'d>(&'d [f32], &'d [f32]);
+
+    impl Loop for Dot<'_> {
+        type Output = f32;
+
+        #[inline(always)]
+        fn run<V: Vectors>(self) -> f32 {
+            let terms = self.0.iter().zip(self.1);
+            terms.fold(0.0, |sum, (a, b)| V::multiply_add(*a, *b, sum))
+        }
+    }
+
+    #[test]
+    fn every_width_computes_the_same() {
+        let a: Vec<f32> = (0..37).map(|at| (at % 7) as f32 - 3.0).collect();
+        let b: Vec<f32> = (0..37).map(|at| (at % 5) as f32 - 1.0).collect();
+        // Small whole numbers: nothing is rounded.
+        let expected: f32 = a.iter().zip(&b).map(|(a, b)| a * b).sum();
+        assert_eq!(widest(Dot(&a, &b)), expected);
+        assert_eq!(Dot(&a, &b).run::<Plain>(), expected);
+    }
+}
