@@ -30,6 +30,9 @@ pub(super) struct Tree {
     pub(super) changes: usize,
 }
 
+/// Units that another sample has, 1, or has not, -1.
+pub(super) type Changes = Vec<(u32, f32)>;
+
 /// Where slopes are not 0: one bit per unit.
 pub(super) struct Patterns {
     samples: usize,
@@ -42,23 +45,28 @@ impl Patterns {
     pub(super) fn of(slopes: &[f32], width: usize) -> Self {
         let words = width.div_ceil(WORD);
         let samples = slopes.len() / width;
-        let mut bits = vec![0_u64; samples * words];
-        for (row, bits) in slopes.chunks_exact(width).zip(bits.chunks_exact_mut(words)) {
-            for (units, word) in row.chunks(WORD).zip(bits) {
-                for (bit, &slope) in units.iter().enumerate() {
-                    *word |= u64::from(slope != 0.0) << bit;
-                }
-            }
-        }
         Self {
             samples,
             words,
-            bits,
+            bits: widest(Bits { slopes, width }),
         }
     }
 
     fn of_sample(&self, sample: usize) -> &[u64] {
         &self.bits[sample * self.words..(sample + 1) * self.words]
+    }
+
+    /// What changes at a sample from another, or from an empty pattern.
+    pub(super) fn changes(&self, sample: usize, from: Option<usize>) -> Changes {
+        let now = self.of_sample(sample);
+        let before = from.map_or(&[][..], |from| self.of_sample(from));
+        let before = before.iter().copied().chain(std::iter::repeat(0));
+        let differ: Vec<u64> = now.iter().zip(before).map(|(a, b)| a ^ b).collect();
+        let changes = ones(&differ).into_iter().map(|unit| {
+            let is_on = now[unit / WORD] >> (unit % WORD) & 1 == 1;
+            (unit as u32, if is_on { 1.0 } else { -1.0 })
+        });
+        changes.collect()
     }
 
     /// The shortest tree over the samples and the empty pattern. Steps that would lead further than
@@ -134,7 +142,8 @@ impl Patterns {
 
 /// Places of the bits that are set.
 fn ones(words: &[u64]) -> Vec<usize> {
-    let mut places = Vec::new();
+    let count = words.iter().map(|word| word.count_ones() as usize).sum();
+    let mut places = Vec::with_capacity(count);
     for (at, &word) in words.iter().enumerate() {
         let mut left = word;
         while left != 0 {
@@ -143,6 +152,30 @@ fn ones(words: &[u64]) -> Vec<usize> {
         }
     }
     places
+}
+
+/// One bit for each slope that is not 0.
+struct Bits<'b> {
+    slopes: &'b [f32],
+    width: usize,
+}
+
+impl Loop for Bits<'_> {
+    type Output = Vec<u64>;
+
+    #[inline(always)]
+    fn run<V: Vectors>(self) -> Vec<u64> {
+        let mut bits = Vec::with_capacity(self.slopes.len().div_ceil(WORD));
+        for row in self.slopes.chunks_exact(self.width) {
+            bits.extend(row.chunks(WORD).map(|units| {
+                let set = units.iter().enumerate();
+                set.fold(0, |word, (bit, &slope)| {
+                    word | u64::from(slope != 0.0) << bit
+                })
+            }));
+        }
+        bits
+    }
 }
 
 /// From one pattern to others.
@@ -206,6 +239,16 @@ mod tests {
         assert_eq!(
             (&*groups[1].samples, &*groups[1].units),
             (&[1, 3][..], &[5, 6, 7, 8][..])
+        );
+    }
+
+    #[test]
+    fn changes_lead_from_one_pattern_to_another() {
+        let patterns = Patterns::of(&slopes(&[&[1, 2, 69], &[2, 3]]), 70);
+        assert_eq!(patterns.changes(0, None), [(1, 1.0), (2, 1.0), (69, 1.0)]);
+        assert_eq!(
+            patterns.changes(1, Some(0)),
+            [(1, -1.0), (3, 1.0), (69, -1.0)]
         );
     }
 

@@ -26,6 +26,7 @@ mod probes;
 mod product;
 #[cfg(test)]
 mod tests;
+mod ways;
 mod worst;
 
 use std::{collections::BTreeSet, ops::Range};
@@ -46,12 +47,13 @@ use crate::{error::Result, features::FeatureBatch};
 use approximation::{Approximation, Checked};
 use chain::Chain;
 use gram::Gram;
-use groups::{Group, Patterns, Tree};
+use groups::Group;
 use last::Below;
-use neighbours::{LONGEST, Neighbours};
+use neighbours::Neighbours;
 use passes::{Pass, Passes, Rows, Tail};
 use probes::Probes;
 use product::Factors;
+use ways::{Level, Route, Ways};
 
 pub use worst::has_worst_case;
 pub(super) use worst::worst_case;
@@ -60,7 +62,10 @@ pub(super) use worst::worst_case;
 const ROWS_BYTES: usize = 64 << 20;
 
 /// Most samples that are compared with one another.
-const COMPARED: usize = 1024;
+const COMPARED: usize = 512;
+
+/// Blocks whose samples are compared before the first of them is worked on.
+const AHEAD: usize = 8;
 
 /// Most samples that are grouped for products: groups gain little by more, and comparing all with
 /// all would take longer than the products.
@@ -68,16 +73,6 @@ const GROUPED: usize = 256;
 
 /// Most rows of L that one task of `neighbours` holds: 2 MB of them.
 const KEPT_ROWS: usize = 16_384;
-
-/// Rows that groups of samples are tried with.
-const TRIED_ROWS: [usize; 4] = [40, 80, 160, 640];
-
-/// What copying and packing one weight for a product costs, in multiplications; measured with 82
-/// units, 3136 columns, 10 rows.
-const PACKING: usize = 14;
-
-/// What a multiplication in `neighbours` costs, in those of a product.
-const LOOSE: usize = 2;
 
 /// Samples that approximations are checked on.
 const CHECKED: usize = 64;
@@ -109,6 +104,8 @@ pub(super) struct Structure {
     checked: Option<Checked>,
     /// Samples so far.
     seen: u64,
+    /// For rows.
+    room: Vec<f32>,
 }
 
 impl Structure {
@@ -149,6 +146,7 @@ impl Structure {
             approximation: Approximation::of(request.options),
             checked: None,
             seen: 0,
+            room: Vec::new(),
             chain,
             passes,
             classes,
@@ -194,10 +192,25 @@ impl Structure {
         sums: &mut [&mut [PowerSums]],
     ) -> Result<()> {
         let size = self.block();
-        for start in (0..samples).step_by(size) {
-            let range = start..(start + size).min(samples);
-            if let Err((level, bad)) = self.add_range(pass, range, sums)? {
-                return Err(self.refused(level, &bad));
+        let ranges = (0..samples).step_by(size);
+        let ranges: Vec<_> = ranges
+            .map(|start| start..(start + size).min(samples))
+            .collect();
+        // Looking at one block is mostly the work of one core.
+        for ranges in ranges.chunks(AHEAD) {
+            let ways = Ways {
+                chain: &self.chain,
+                classes: self.classes,
+                probes: self.approximation.probes,
+                grams: self.grams.iter().map(Option::is_some).collect(),
+                shallow: self.is_shallow(),
+            };
+            let levels = ranges.par_iter().map(|range| ways.levels(pass, range));
+            let levels: Vec<Vec<Level>> = levels.collect();
+            for (range, levels) in ranges.iter().zip(levels) {
+                if let Err((level, bad)) = self.add_range(pass, range.clone(), &levels, sums) {
+                    return Err(self.refused(level, &bad));
+                }
             }
         }
         Ok(())
@@ -307,37 +320,37 @@ impl Structure {
         &mut self,
         pass: &Pass,
         range: Range<usize>,
+        levels: &[Level],
         sums: &mut [&mut [PowerSums]],
-    ) -> Result<Result<(), (usize, Bad)>> {
+    ) -> Result<(), (usize, Bad)> {
         let last = self.chain.links.len() - 1;
-        let weights = &self.chain.links[last].weights;
-        let levels: Vec<Level> = (0..last)
-            .map(|level| self.level(pass, level, &range))
-            .collect();
         self.used.insert((last, "in closed form"));
+        let room = std::mem::take(&mut self.room);
+        let weights = &self.chain.links[last].weights;
         if let [
             Level {
+                patterns,
                 route: Route::Neighbours(tree),
-                ..
             },
-        ] = levels.as_slice()
+        ] = levels
         {
             self.used.insert((0, "from those of like samples"));
             let neighbours = Neighbours {
                 below: &self.chain.links[0].weights,
                 last: weights,
+                patterns,
                 tree,
                 pass,
                 batch: range.clone(),
             };
             let found = last::add(weights, pass, range, sums[last], None, None);
-            let found = found.map_err(|bad| (last, bad));
-            return Ok(found.and_then(|()| neighbours.add(sums[0]).map_err(|bad| (0, bad))));
+            found.map_err(|bad| (last, bad))?;
+            return neighbours.add(sums[0]).map_err(|bad| (0, bad));
         }
         let probes = self.probes(pass, &range);
         let height = probes.as_ref().map_or(self.classes, |probes| probes.count);
-        let mut rows = self.rows(last, range.len() * height);
-        let below = self.below(pass, last, &mut rows);
+        let mut rows = rows_in(room, (range.len() * height, weights.inputs()));
+        let below = Self::below(pass, last, &mut rows);
         let found = last::add(
             weights,
             pass,
@@ -346,16 +359,13 @@ impl Structure {
             below,
             probes.as_ref(),
         );
-        if let Err(bad) = found {
-            return Ok(Err((last, bad)));
-        }
+        found.map_err(|bad| (last, bad))?;
         for at in (0..last).rev() {
-            let found = self.go_on(pass, &levels[..=at], &range, &mut rows, sums[at])?;
-            if let Err(bad) = found {
-                return Ok(Err((at, bad)));
-            }
+            let found = self.go_on(pass, &levels[..=at], &range, &mut rows, sums[at]);
+            found.map_err(|bad| (at, bad))?;
         }
-        Ok(Ok(()))
+        self.room = rows.into_raw_vec_and_offset().0;
+        Ok(())
     }
 
     /// From the derivatives by what a dense layer makes, `rows`, to those by what it reads; these
@@ -367,10 +377,10 @@ impl Structure {
         range: &Range<usize>,
         rows: &mut Array2<f32>,
         sums: &mut [PowerSums],
-    ) -> Result<Result<(), Bad>> {
+    ) -> Result<(), Bad> {
         let at = levels.len() - 1;
         let Route::Product(groups) = &levels[at].route else {
-            return Ok(Ok(()));
+            return Ok(());
         };
         let what = match self.grams[at] {
             Some(_) => "by sums of products of cotangents",
@@ -399,11 +409,17 @@ impl Structure {
             rows: &of_groups,
             first: range.start,
         };
-        let mut next = self.rows(at, range.len() * classes);
-        let found = match &mut self.grams[at] {
+        let mut next = match at {
+            0 => Array2::zeros((0, 0)),
+            _ => rows_in(
+                Vec::new(),
+                (range.len() * classes, factors.weights.inputs()),
+            ),
+        };
+        match &mut self.grams[at] {
             Some(gram) => {
                 if let Some(bad) = of_groups.iter().any(|rows| !is_finite(rows)).then(no_place) {
-                    return Ok(Err(bad));
+                    return Err(bad);
                 }
                 gram.add(groups, &of_groups);
                 if at > 0 {
@@ -413,15 +429,16 @@ impl Structure {
                     };
                     factors.pass_on(&levels[at - 1].patterns, below);
                 }
-                Ok(())
             }
             None => {
-                let below = self.below(pass, at, &mut next);
-                factors.add(sums, below)
+                let below = Self::below(pass, at, &mut next);
+                factors.add(sums, below)?;
             }
-        };
-        *rows = next;
-        Ok(found)
+        }
+        if at > 0 {
+            *rows = next;
+        }
+        Ok(())
     }
 
     /// Random rows in place of the classes', where these are wanted.
@@ -437,76 +454,19 @@ impl Structure {
         ))
     }
 
-    /// Rows `[B·K, F]` for what goes on from layer `level`.
-    fn rows(&self, level: usize, height: usize) -> Array2<f32> {
-        let width = match level {
-            0 => 0,
-            _ => self.chain.links[level].weights.inputs(),
-        };
-        Array2::zeros((height, width))
-    }
-
-    fn below<'b>(
-        &self,
-        pass: &'b Pass,
-        level: usize,
-        rows: &'b mut Array2<f32>,
-    ) -> Option<Below<'b>> {
+    fn below<'b>(pass: &'b Pass, level: usize, rows: &'b mut Array2<f32>) -> Option<Below<'b>> {
         level.checked_sub(1).map(|below| Below {
             slopes: &pass.slopes[below],
             rows,
         })
     }
-
-    /// How to get from the outputs of a dense layer to its inputs.
-    fn level(&self, pass: &Pass, level: usize, range: &Range<usize>) -> Level {
-        let weights = &self.chain.links[level].weights;
-        let (height, width) = (weights.outputs(), weights.inputs());
-        let slopes = &pass.slopes[level][range.start * height..range.end * height];
-        let patterns = Patterns::of(slopes, height);
-        let tree = patterns.tree(LONGEST);
-        let order: Vec<usize> = tree.steps.iter().map(|step| step.0).collect();
-        let gram = self.grams[level].is_some();
-        let each = self.approximation.probes.unwrap_or(self.classes);
-        let tried = TRIED_ROWS.map(|rows| patterns.groups(&order, rows / each));
-        let costs = tried.map(|groups| (cost(&groups, each, gram, width), groups));
-        let (cost, groups) = costs
-            .into_iter()
-            .min_by_key(|(cost, _)| *cost)
-            .expect("several sizes are tried");
-        let binary = || slopes.iter().all(|&slope| slope == 0.0 || slope == 1.0);
-        let loose = tree.changes * self.classes * width * LOOSE;
-        let route = match self.is_shallow() && loose < cost && binary() {
-            true => Route::Neighbours(tree),
-            false => Route::Product(groups),
-        };
-        Level { patterns, route }
-    }
 }
 
-/// What is known of the slopes behind one dense layer, and what follows from it.
-struct Level {
-    patterns: Patterns,
-    route: Route,
-}
-
-enum Route {
-    Neighbours(Tree),
-    Product(Vec<Group>),
-}
-
-/// Multiplications that groups take.
-fn cost(groups: &[Group], classes: usize, gram: bool, width: usize) -> usize {
-    let costs = groups.iter().map(|group| {
-        let (rows, units) = (group.samples.len() * classes, group.units.len());
-        // A product of few rows is one of whole registers.
-        let rows = rows.next_multiple_of(8);
-        match gram {
-            true => units * units * (rows / 2 + PACKING / 2),
-            false => units * width * (rows + PACKING),
-        }
-    });
-    costs.sum()
+/// Rows for what goes on below, in room that is there already: a block has megabytes of them. What
+/// was there stays until it is written.
+fn rows_in(mut room: Vec<f32>, (height, width): (usize, usize)) -> Array2<f32> {
+    room.resize(height * width, 0.0);
+    Array2::from_shape_vec((height, width), room).expect("as many numbers as the rows have")
 }
 
 /// Whether the Gram matrix of the outputs costs less than the derivatives by the inputs, with half

@@ -18,7 +18,7 @@ use rayon::prelude::*;
 
 use super::{
     Bad,
-    groups::Tree,
+    groups::{Changes, Patterns, Tree},
     last::{Task, first_error, tasks},
     matrix::Matrix,
     passes::Pass,
@@ -44,6 +44,7 @@ pub(super) struct Neighbours<'n> {
     pub(super) below: &'n Matrix,
     /// `[K, H]`.
     pub(super) last: &'n Matrix,
+    pub(super) patterns: &'n Patterns,
     pub(super) tree: &'n Tree,
     /// Its slopes are 0 and 1.
     pub(super) pass: &'n Pass,
@@ -64,9 +65,6 @@ impl Blocks {
     }
 }
 
-/// Units whose slope changes, with the change.
-type Changes = Vec<(usize, f32)>;
-
 impl Neighbours<'_> {
     /// Adds the derivatives by what the first of the two layers reads.
     pub(super) fn add(&self, sums: &mut [PowerSums]) -> Result<(), Bad> {
@@ -74,14 +72,16 @@ impl Neighbours<'_> {
             .tree
             .steps
             .par_iter()
-            .map(|&(sample, from)| self.changes(sample, from))
+            .map(|&(sample, from)| self.patterns.changes(sample, from))
             .collect();
         let rows = self.rows();
         let coefficients = self.coefficients(rows.all());
         let tasks = tasks(self.below.inputs(), COLUMNS, sums, None);
-        let done = tasks
-            .into_par_iter()
-            .map(|task| self.work(task, &changes, &coefficients, rows));
+        // Room for L is kept from one task to the next.
+        let done = tasks.into_par_iter().map_init(Vec::new, |logits, task| {
+            let coefficients = &coefficients;
+            self.work(task, &changes, (coefficients, rows), logits)
+        });
         first_error(done.collect())
     }
 
@@ -115,41 +115,21 @@ impl Neighbours<'_> {
         coefficients
     }
 
-    fn of_sample(&self, sample: usize) -> &[f32] {
-        let (units, at) = (self.last.inputs(), self.batch.start + sample);
-        &self.pass.slopes[0][at * units..(at + 1) * units]
-    }
-
-    fn changes(&self, sample: usize, from: Option<usize>) -> Changes {
-        let slopes = self.of_sample(sample).iter().enumerate();
-        match from {
-            None => slopes
-                .filter(|(_, slope)| **slope != 0.0)
-                .map(|(unit, &slope)| (unit, slope))
-                .collect(),
-            Some(from) => {
-                let pairs = slopes.zip(self.of_sample(from));
-                let differ = pairs.filter(|((_, now), before)| now != before);
-                differ
-                    .map(|((unit, now), before)| (unit, now - before))
-                    .collect()
-            }
-        }
-    }
-
     fn work(
         &self,
         task: Task<'_>,
         changes: &[Changes],
-        coefficients: &[f32],
-        rows: Blocks,
+        (coefficients, rows): (&[f32], Blocks),
+        logits: &mut Vec<[f32; COLUMNS]>,
     ) -> Result<(), Bad> {
+        logits.resize(self.tree.steps.len() * rows.all(), [0.0; COLUMNS]);
         widest(Work {
             neighbours: self,
             task,
             changes,
             coefficients,
             rows,
+            logits,
         })
     }
 }
@@ -161,6 +141,8 @@ struct Work<'w, 't> {
     changes: &'w [Changes],
     coefficients: &'w [f32],
     rows: Blocks,
+    /// `[B, rows]`; what is read was written before.
+    logits: &'w mut [[f32; COLUMNS]],
 }
 
 impl Loop for Work<'_, '_> {
@@ -193,7 +175,7 @@ impl Work<'_, '_> {
         let (classes, rows) = (self.neighbours.last.outputs(), self.rows.all());
         let width = self.task.columns.len();
         let panel = self.panel();
-        let mut logits = vec![[0.0_f32; COLUMNS]; tree.steps.len() * rows];
+        let logits = self.logits;
         let mut found = vec![0.0; classes * width];
         for (&(sample, from), changes) in tree.steps.iter().zip(self.changes) {
             for block in (0..rows).step_by(R) {
@@ -237,13 +219,14 @@ impl Work<'_, '_> {
 #[inline(always)]
 fn update<V: Vectors, const R: usize>(
     sums: &mut [[f32; COLUMNS]; R],
-    changes: &[(usize, f32)],
+    changes: &[(u32, f32)],
     panel: &[[f32; COLUMNS]],
     coefficients: &[f32],
     rows: usize,
 ) {
     let mut kept = *sums;
     for &(unit, change) in changes {
+        let unit = unit as usize;
         let changed = panel[unit].map(|weight| weight * change);
         let factors: &[f32; R] = coefficients[unit * rows..]
             .first_chunk()
