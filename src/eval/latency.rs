@@ -144,6 +144,9 @@ pub struct Latencies {
     pub sessions: usize,
     /// One entry per model, in their order.
     pub models: Vec<Latency>,
+    /// Seconds of a run of each model, round by round.
+    times: Vec<Vec<f64>>,
+    sittings: Sittings,
 }
 
 /// The times of one model.
@@ -238,7 +241,7 @@ pub fn latency<S: Subject>(
             )?;
         }
     }
-    Ok(summed_up(&models, &sittings.unwrap_or_default()))
+    Ok(Latencies::new(&models, sittings.unwrap_or_default()))
 }
 
 /// All places in a random order, and the same backwards.
@@ -336,31 +339,34 @@ impl<'s, S: Subject> Measured<'s, S> {
     }
 }
 
-fn summed_up<S: Subject>(models: &[Measured<'_, S>], sittings: &Sittings) -> Latencies {
-    let first: Vec<f64> = models[0].times().collect();
-    let one = |index: usize, model: &Measured<'_, S>| {
-        let ratios: Vec<f64> = model
-            .times()
-            .zip(&first)
-            .map(|(time, first)| time / first)
-            .collect();
-        let ratios = sittings.medians(&ratios);
-        let ratio = median(&ratios).map(|median| Ratio {
-            median,
+impl Latencies {
+    fn new<S: Subject>(models: &[Measured<'_, S>], sittings: Sittings) -> Self {
+        let mut found = Self {
+            rounds: models[0].times().count(),
+            sessions: 0,
+            models: Vec::new(),
+            times: models.iter().map(|model| model.times().collect()).collect(),
+            sittings,
+        };
+        found.sessions = sittings.sessions(found.rounds);
+        let one = |(index, model): (usize, &Measured<'_, S>)| {
+            let ratio = found.ratio(index, 0).filter(|_| index > 0);
+            let seconds = Summary::of(&model.runs)?;
+            Some(Latency { seconds, ratio })
+        };
+        found.models = models.iter().enumerate().filter_map(one).collect();
+        found
+    }
+
+    /// The time of one model divided by that of another.
+    pub fn ratio(&self, model: usize, base: usize) -> Option<Ratio> {
+        let times = self.times.get(model)?.iter().zip(self.times.get(base)?);
+        let ratios: Vec<f64> = times.map(|(time, base)| time / base).collect();
+        let ratios = self.sittings.medians(&ratios);
+        Some(Ratio {
+            median: median(&ratios)?,
             interval: median_interval(&ratios),
-        });
-        Some(Latency {
-            seconds: Summary::of(&model.runs)?,
-            ratio: ratio.filter(|_| index > 0),
         })
-    };
-    let models = models.iter().enumerate();
-    Latencies {
-        rounds: first.len(),
-        sessions: sittings.sessions(first.len()),
-        models: models
-            .filter_map(|(index, model)| one(index, model))
-            .collect(),
     }
 }
 

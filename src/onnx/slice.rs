@@ -114,6 +114,25 @@ pub fn transposed(proto: &TensorProto) -> Option<TensorProto> {
     })
 }
 
+/// The weight with zeros for all its values.
+///
+/// # Errors
+/// Those of [`select`].
+pub fn zeroed(proto: &TensorProto) -> Result<TensorProto> {
+    let layout = layout(proto)?;
+    let width = layout.dtype.bytes().ok_or_else(|| Error::Unsupported {
+        site: Site::value(proto.name()),
+        what: format!("cannot be set to zero: its values are {}", layout.dtype),
+    })?;
+    Ok(TensorProto {
+        dims: proto.dims.clone(),
+        data_type: proto.data_type,
+        name: proto.name.clone(),
+        raw_data: Some(vec![0; layout.count * width].into()),
+        ..TensorProto::default()
+    })
+}
+
 /// The inverse of [`select`] along several axes: `whole` with the values of `part` at the places
 /// that `axes` (axis, kept indices) name, values in `raw_data`.
 ///

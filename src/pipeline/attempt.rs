@@ -159,7 +159,13 @@ fn one(
         }
     };
     let max_bytes = options.limit.as_ref().and_then(|limit| limit.max_bytes);
-    let (draft, form) = form::choose(&workshop, draft, options.form, max_bytes, watch)?;
+    let (draft, form) = form::choose(
+        &workshop,
+        draft,
+        options.form,
+        (max_bytes, options.verify),
+        watch,
+    )?;
     budget.align = 1;
     let requested = budget.select(&scored.scores)?;
     Ok(Attempt {

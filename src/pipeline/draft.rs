@@ -25,6 +25,7 @@ use crate::{
     prune::{
         Group, Plan, rewrite,
         trunk::{self, Removal, Shrunk, Stop},
+        width,
     },
     repair::{self, LayerRepair, Repair},
 };
@@ -53,14 +54,21 @@ pub(super) struct Draft {
     pub(super) plan: Plan,
     /// The whole model, with the trunk as it was.
     pub(super) model: ModelProto,
-    /// The same with a smaller trunk, where the run was told to cut there.
-    shrunk: Option<Shrunk>,
+    /// The same in the form it is written in, where that is another.
+    finished: Option<Finished>,
     /// Weights that are not what the cut left: initializers by name.
     pub(super) weights: BTreeMap<String, TensorProto>,
     /// The head alone after each stage, empty without material; the last one as in `model`.
     heads: Vec<(Stage, ModelProto)>,
     pub(super) repair: Vec<LayerRepair>,
     pub(super) training: Option<TrainingReport>,
+}
+
+/// A cut model in the form it is written in.
+pub(super) struct Finished {
+    pub(super) model: ModelProto,
+    /// What left the trunk, where the run was told to cut there.
+    trunk: Option<TrunkReport>,
 }
 
 /// What is done about channels of the trunk that only dropped neurons read.
@@ -155,7 +163,7 @@ impl<'w> Workshop<'w> {
         let mut draft = Draft {
             plan: plan.clone(),
             model,
-            shrunk: None,
+            finished: None,
             weights: BTreeMap::new(),
             heads: vec![(Stage::Cut, head)],
             repair: Vec::new(),
@@ -167,20 +175,35 @@ impl<'w> Workshop<'w> {
         if let (Some(material), Some(training)) = (self.material, self.training) {
             self.train(&mut draft, material, training, watch)?;
         }
-        if self.trunk == Trunk::Exact && self.form != FormName::WholeTrunk {
-            watch.stage("shrinking the trunk", None);
-            draft.shrunk = Some(self.shrunk(&draft.model)?);
-        }
+        draft.finished = Some(self.finished(&draft, watch)?);
         Ok(draft)
     }
 
-    fn shrunk(&self, cut: &ModelProto) -> Result<Shrunk> {
+    /// A draft in this workshop's form. What it computes is the same in every form.
+    pub(super) fn finished(&self, draft: &Draft, watch: &dyn Watch) -> Result<Finished> {
         let (graph, shapes, groups) = (&self.setup.graph, &self.setup.shapes, self.groups());
-        let ordered = match self.form {
-            FormName::Neighbours => trunk::neighbours(graph, shapes, &groups, cut)?,
-            _ => None,
+        let reformed = match self.form {
+            FormName::Neighbours => trunk::neighbours(graph, shapes, &groups, &draft.model)?,
+            FormName::SameWidth => {
+                let Draft { plan, weights, .. } = draft;
+                Some(width::kept(graph, shapes, &groups, plan, weights)?)
+            }
+            FormName::Smallest | FormName::WholeTrunk => None,
         };
-        trunk::shrink_cut(graph, shapes, &groups, ordered.as_ref().unwrap_or(cut))
+        if self.trunk == Trunk::None || self.form == FormName::WholeTrunk {
+            let model = reformed.unwrap_or_else(|| draft.model.clone());
+            return Ok(Finished { model, trunk: None });
+        }
+        watch.stage("shrinking the trunk", None);
+        let cut = reformed.as_ref().unwrap_or(&draft.model);
+        let found = trunk::shrink_cut(graph, shapes, &groups, cut)?;
+        let Shrunk {
+            model,
+            removed,
+            stops,
+        } = found;
+        let trunk = Some(TrunkReport { removed, stops });
+        Ok(Finished { model, trunk })
     }
 
     /// The same workshop, for drafts of another form.
@@ -323,8 +346,8 @@ impl Draft {
 
     /// The whole model, as it would be written.
     pub(super) fn output(&self) -> &ModelProto {
-        let shrunk = self.shrunk.as_ref();
-        shrunk.map_or(&self.model, |shrunk| &shrunk.model)
+        let finished = self.finished.as_ref();
+        finished.map_or(&self.model, |finished| &finished.model)
     }
 
     /// Bytes that its file takes at most, with all that is written about the run.
@@ -334,20 +357,32 @@ impl Draft {
 
     /// [`Draft::output`], and what left the trunk.
     pub(super) fn into_output(self) -> (ModelProto, Option<TrunkReport>) {
-        match self.shrunk {
+        match self.finished {
             None => (self.model, None),
-            Some(Shrunk {
-                model,
-                removed,
-                stops,
-            }) => (model, Some(TrunkReport { removed, stops })),
+            Some(Finished { model, trunk }) => (model, trunk),
         }
+    }
+
+    /// The same draft, to be written in another form.
+    pub(super) fn with_form(self, finished: Finished) -> Self {
+        let finished = Some(finished);
+        Self { finished, ..self }
     }
 
     /// Whether channels left the trunk.
     pub(super) fn has_smaller_trunk(&self) -> bool {
-        let shrunk = self.shrunk.as_ref();
-        shrunk.is_some_and(|shrunk| !shrunk.removed.is_empty())
+        let removed = |trunk: &TrunkReport| !trunk.removed.is_empty();
+        self.trunk().is_some_and(removed)
+    }
+
+    /// Whether a selection is left in the trunk or behind it.
+    pub(super) fn has_selections(&self) -> bool {
+        let stops = |trunk: &TrunkReport| !trunk.stops.is_empty();
+        self.trunk().is_none_or(stops)
+    }
+
+    fn trunk(&self) -> Option<&TrunkReport> {
+        self.finished.as_ref()?.trunk.as_ref()
     }
 
     /// The head after each stage.

@@ -146,6 +146,9 @@ pub fn finetune(options: &FinetuneOptions, watch: &dyn Watch) -> Result<Finetune
     };
     let trained = training::trained(request, &options.training, watch)?;
     finetune::apply(&mut changed, &trained.weights)?;
+    if metadata::forget_zeros(&mut changed) {
+        watch.note("neurons that were cut by zeros in the weights take part again: the model no longer says that they are gone");
+    }
     metadata::add_weights(&mut changed, trained.weights.keys());
     let passed = !matches!(trained.stopped, Stopped::NotFinite { .. } if trained.best == 0);
     let (accuracy, agreement) = measure(&setup, &head, &changed, watch)?;

@@ -22,6 +22,9 @@ pub(super) const KEEP: &str = "onnx_prune.keep";
 /// Key under which the weights are listed that were repaired or trained; `verify` reads it.
 pub(super) const WEIGHTS: &str = "onnx_prune.weights";
 
+/// Key of the form of the cut.
+const FORM: &str = "onnx_prune.form";
+
 /// Bytes that the metadata beside [`KEEP`] take at most: measured between 1 and 2 kB, with room for
 /// long paths and for the names of repaired weights.
 const ROOM: usize = 4096;
@@ -91,7 +94,6 @@ pub(super) fn write(model: &mut ModelProto, facts: &Facts<'_>) {
         None => set("budget", &json(&options.budget)),
     }
     set("align", &align.to_string());
-    set("form", &json(form));
     set("repair", &json(&options.repair()));
     if let Some(training) = &options.training {
         set("training", &json(training));
@@ -103,6 +105,7 @@ pub(super) fn write(model: &mut ModelProto, facts: &Facts<'_>) {
     }
     set("engine", &setup.engine().info().to_string());
     set("verified", checked.as_deref().unwrap_or("no (--no-verify)"));
+    model.set_metadata(FORM, json(form));
     model.set_metadata(KEEP, json(&keep));
     // Those of an earlier run are about a model that is now the original.
     let entries = &mut model.metadata_props;
@@ -142,6 +145,40 @@ pub(super) fn add_weights<'n>(model: &mut ModelProto, names: impl Iterator<Item 
     model.set_metadata(WEIGHTS, text);
 }
 
+/// Takes back what a model says of its neurons where those that were cut are zeros among its weights,
+/// which training changes; whether it did.
+pub(super) fn forget_zeros(model: &mut ModelProto) -> bool {
+    let is_wide = model.metadata(FORM) == Some(json(&FormName::SameWidth).as_str());
+    if is_wide {
+        let entries = &mut model.metadata_props;
+        entries.retain(|entry| ![FORM, KEEP, WEIGHTS].contains(&entry.key()));
+    }
+    is_wide
+}
+
 fn json(value: &impl serde::Serialize) -> String {
     serde_json::to_string(value).unwrap_or_else(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn training_forgets_only_zeros() {
+        // the form of the cut, and whether what it says of neurons holds after training
+        let cases = [
+            (FormName::SameWidth, false),
+            (FormName::Smallest, true),
+            (FormName::Neighbours, true),
+        ];
+        for (form, holds) in cases {
+            let mut model = ModelProto::default();
+            model.set_metadata(FORM, json(&form));
+            model.set_metadata(KEEP, "{}");
+            assert_eq!(forget_zeros(&mut model), !holds, "{form}");
+            assert_eq!(model.metadata(KEEP).is_some(), holds, "{form}");
+        }
+        assert!(!forget_zeros(&mut ModelProto::default()));
+    }
 }

@@ -58,7 +58,7 @@ pub use features::{
 pub(crate) use figures::{Counts, Reference};
 pub use figures::{Figures, Worth};
 pub use finetune::{FinetuneOptions, FinetuneReport, finetune};
-pub use form::{Form, FormName, FormReport, TriedForm};
+pub use form::{Form, FormName, FormReport, TimedForm, TimedForms};
 pub use gradient::{GradientOptions, GradientReport, gradient};
 pub(crate) use grid::{Grid, Identity, Made, Opened, Recipe, default_repair, opened};
 pub use inspect::{

@@ -10,7 +10,7 @@ use crate::{
     features::Samples,
     head::Head,
     onnx::{ModelProto, TensorProto},
-    prune::{Group, Plan, plan::LayerPlan},
+    prune::{Group, Plan, plan::LayerPlan, width},
 };
 
 /// Proves that `pruned` is the model of `setup` without the neurons that its metadata does not
@@ -43,6 +43,7 @@ pub(super) fn proof<'m>(
     }
     let plan = recorded(text, &head)?;
     let groups: Vec<&Group> = head.layers.iter().map(|layer| &layer.group).collect();
+    let weights = width::narrowed(&setup.graph, &groups, &plan, weights)?;
     let case = Case {
         graph: &setup.graph,
         shapes: &setup.shapes,

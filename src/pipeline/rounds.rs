@@ -8,6 +8,7 @@ use super::{
     watch::Watch,
 };
 use crate::{
+    engine::Engine,
     error::Result,
     eval::{self, Effort, Latencies, Latency, Schedule, WallClock},
     onnx::{ModelProto, Tensor},
@@ -47,9 +48,22 @@ pub(super) fn load<'m>(
     models: &[&'m ModelProto],
     input: &Tensor,
 ) -> Result<Vec<Loaded<'m>>> {
+    load_in(setup.engine(), setup, models, input)
+}
+
+/// [`load`], in another engine.
+///
+/// # Errors
+/// Those of [`load`].
+pub(super) fn load_in<'m>(
+    engine: &'m dyn Engine,
+    setup: &Setup<'_>,
+    models: &[&'m ModelProto],
+    input: &Tensor,
+) -> Result<Vec<Loaded<'m>>> {
     let models = models.iter().map(|model| {
         let named = vec![(setup.input.name.clone(), input.clone())];
-        Loaded::new(setup.engine(), model, named)
+        Loaded::new(engine, model, named)
     });
     models.collect()
 }

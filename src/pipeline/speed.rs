@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{draft::Workshop, proof::Verify, rounds, watch::Watch};
+use super::{draft::Workshop, form::Form, proof::Verify, rounds, watch::Watch};
 use crate::{
     engine::EngineInfo,
     error::Result,
@@ -73,14 +73,15 @@ impl Speed {
     }
 }
 
-/// Measures `smaller` against the original; nothing where nobody asked and it would take long.
+/// Measures `smaller`, which is of the wanted `form`, against the original; nothing where nobody asked
+/// and it would take long.
 ///
 /// # Errors
 /// Those of loading and running the models.
 pub(super) fn measure(
     workshop: &Workshop<'_>,
     smaller: &ModelProto,
-    wanted: Speed,
+    (wanted, form): (Speed, Form),
     watch: &dyn Watch,
 ) -> Result<Option<SpeedReport>> {
     let setup = workshop.setup;
@@ -115,11 +116,11 @@ pub(super) fn measure(
         before: before.seconds.median,
         after: after.seconds.median,
         ratio,
-        faster: ratio.interval.is_some_and(|found| found.high < 1.0),
-        slower: ratio.interval.is_some_and(|found| found.low > 1.0),
+        faster: ratio.is_faster(),
+        slower: ratio.is_slower(),
         required,
     };
-    if report.slower {
+    if report.slower && form == Form::Smallest {
         watch.note("the result is measured to be slower than the original; --form fastest looks for a form that is not");
     }
     Ok(Some(report))

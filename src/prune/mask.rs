@@ -54,7 +54,29 @@ pub fn widened(
     plan: &Plan,
     weights: &BTreeMap<String, TensorProto>,
 ) -> Result<BTreeMap<String, TensorProto>> {
-    let mut axes: BTreeMap<&str, Vec<(usize, Vec<usize>)>> = BTreeMap::new();
+    let axes = cuts_by_name(graph, groups, plan);
+    let widen = |(name, part): (&String, &TensorProto)| {
+        let whole = graph.value(name).and_then(|value| graph.constant(value));
+        let whole = whole.ok_or_else(|| Error::Invalid {
+            site: Site::value(name),
+            what: "is no weight of the original".to_owned(),
+        })?;
+        let axes = axes.get(name.as_str()).map_or(&[][..], Vec::as_slice);
+        Ok((name.clone(), slice::scattered(whole, axes, part)?))
+    };
+    weights.iter().map(widen).collect()
+}
+
+/// Axes of a weight, with the positions that stay.
+pub(super) type Axes = Vec<(usize, Vec<usize>)>;
+
+/// The constants that shrink with the neurons, by name.
+pub(super) fn cuts_by_name<'g>(
+    graph: &'g Graph<'_>,
+    groups: &[&Group],
+    plan: &Plan,
+) -> BTreeMap<&'g str, Axes> {
+    let mut axes: BTreeMap<&str, Axes> = BTreeMap::new();
     for (group, layer) in groups.iter().zip(&plan.layers) {
         for cut in &group.cuts {
             if let Some(value) = graph.input(cut.at.node, cut.at.input) {
@@ -66,16 +88,7 @@ pub fn widened(
             }
         }
     }
-    let widen = |(name, part): (&String, &TensorProto)| {
-        let whole = graph.value(name).and_then(|value| graph.constant(value));
-        let whole = whole.ok_or_else(|| Error::Invalid {
-            site: Site::value(name),
-            what: "is no weight of the original".to_owned(),
-        })?;
-        let axes = axes.get(name.as_str()).map_or(&[][..], Vec::as_slice);
-        Ok((name.clone(), slice::scattered(whole, axes, part)?))
-    };
-    weights.iter().map(widen).collect()
+    axes
 }
 
 fn weight_type(graph: &Graph<'_>, sink: &super::Sink) -> Result<DataType> {

@@ -5,7 +5,7 @@
 //! graph with one small rule per operator (`rules`); [`plan`] picks which neurons stay;
 //! [`rewrite`] makes the smaller model; [`mask`] makes its oracle, the original with the dropped
 //! neurons' contribution set to zero; [`dense`] gives every sink a weight and a bias that can be
-//! replaced.
+//! replaced; [`width`] drops neurons where a layer keeps its width.
 //!
 //! This module computes no scores and knows no engine.
 
@@ -17,6 +17,7 @@ pub mod rewrite;
 mod rules;
 pub mod scores;
 pub mod trunk;
+pub mod width;
 
 pub use group::{Group, Region, Sink, Source};
 pub use plan::{Budget, Keep, Plan, Scope};

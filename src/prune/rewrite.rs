@@ -6,7 +6,7 @@ use super::{Group, Source, group::ConstantCut, plan::Plan};
 use crate::{
     error::{Error, Result},
     graph::{Graph, NodeId, Patch, Shapes, Use, ValueId},
-    onnx::{Dim, ModelProto, NodeProto, Tensor, slice},
+    onnx::{Dim, ModelProto, NodeProto, Tensor, TensorProto, slice},
 };
 
 /// The model with only the neurons of `plan` left; it has one entry per group.
@@ -103,13 +103,20 @@ pub(super) fn cut_constant(
     let value = graph.input(at.node, at.input).ok_or_else(missing)?;
     let whole = graph.constant(value).ok_or_else(missing)?;
     let mut tensor = slice::select_all(whole, axes)?;
-    if !is_own_initializer(graph, value) {
+    own_name(graph, patch, at, &mut tensor);
+    patch.set_initializer(tensor);
+    Ok(())
+}
+
+/// Gives a constant that is to be another for this input alone a name of its own, where others read the
+/// old one.
+pub(super) fn own_name(graph: &Graph<'_>, patch: &mut Patch, at: Use, tensor: &mut TensorProto) {
+    let value = graph.input(at.node, at.input);
+    if let Some(value) = value.filter(|&value| !is_own_initializer(graph, value)) {
         let name = patch.fresh_name(graph, &format!("{}_cut", graph.name(value)));
         tensor.name = Some(name.clone());
         patch.redirect(at, name);
     }
-    patch.set_initializer(tensor);
-    Ok(())
 }
 
 /// Whether a value is an initializer that only one input reads: it may change in place.

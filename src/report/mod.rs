@@ -6,6 +6,7 @@
 mod bench;
 mod cache;
 mod finetune;
+mod form;
 mod gradient;
 mod inspect;
 mod left_out;

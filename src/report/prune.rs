@@ -2,6 +2,7 @@
 
 use super::{
     finetune::epochs,
+    form::form,
     left_out::left_out,
     numbers::{count, difference, grouped, share},
     repair::repair,
@@ -29,6 +30,7 @@ pub fn pruned(report: &PruneReport) -> String {
         Some(verification) => proof(verification),
         None => "not verified (--no-verify)".to_owned(),
     });
+    blocks.extend(form(&report.form));
     blocks.extend(report.speed.as_ref().map(speed));
     blocks.push(ending(report));
     blocks.join("\n\n")
@@ -383,7 +385,8 @@ mod tests {
             },
             form: FormReport {
                 used: FormName::Smallest,
-                tried: Vec::new(),
+                same_width: Vec::new(),
+                timed: Vec::new(),
             },
             speed: None,
             keep: Plan { layers: vec![] },

@@ -82,7 +82,7 @@ fn cases() -> Vec<Case> {
         case("", "--granularity", "--granularity pixel", Error("none of neuron, channel, auto")),
         case("", "--trunk", "--trunk none", Json("/trunk", Value::Null)),
         case("", "--trunk", "--trunk exact", Json("/trunk/removed", json!([]))),
-        case("", "--form", "--keep 0.25 --form fastest", Json("/form/tried/1/form", json!("whole-layers"))),
+        case("", "--form", "--keep 0.25 --form fastest", Json("/form/timed/0/forms/1/form", json!("same-width"))),
         case("", "--form", "--keep 0.25 --form smallest", Json("/form", json!({"used": "smallest"}))),
         case("", "--form", "--form prettiest", Error("neither smallest nor fastest")),
         case("", "--require-faster", "--require-faster", Timed(written_if_faster)),

@@ -119,14 +119,46 @@ fn forms_are_timed_and_the_one_used_is_proved() {
     let found = prune(&bench, "models/resnet.onnx", "--keep 0.3 --form fastest");
     found.assert_done("form fastest");
     let json = found.json();
-    let tried = json["form"]["tried"].as_array().unwrap();
-    let names: Vec<&Value> = tried.iter().map(|tried| &tried["form"]).collect();
+    let timed = json["form"]["timed"][0]["forms"].as_array().unwrap();
+    let names: Vec<&Value> = timed.iter().map(|timed| &timed["form"]).collect();
     // Its last block projects, so all that is dropped goes and no selection is left to order.
-    assert_eq!(names, ["smallest", "whole-trunk"]);
+    assert_eq!(names, ["smallest", "whole-trunk", "same-width"]);
     assert!(names.contains(&&json["form"]["used"]), "{json}");
     assert_eq!(json["verification"]["passed"], json!(true));
     // Whatever was measured, every layer is as the budget has it: there is only one.
     assert_eq!(json["layers"][0]["kept"], json!(39));
+}
+
+#[test]
+fn whatever_form_is_written_its_time_is_told_and_its_proof_can_be_repeated() {
+    // A chain on the model's input: without a selection only by keeping the width of the features.
+    for flags in ["", "--data @data.npy", "--trunk none"] {
+        let bench = Bench::new();
+        let line = format!("@in.onnx @out.onnx --keep 0.25 --form fastest --json {flags}");
+        let found = run(Engines::Tract, &bench.arguments(&line));
+        found.assert_done(&line);
+        let json = found.json();
+        let form = &json["form"];
+        let forms = form["timed"][0]["forms"].as_array().unwrap();
+        let names: Vec<&Value> = forms.iter().map(|timed| &timed["form"]).collect();
+        assert_eq!(names, ["smallest", "same-width"], "{flags}");
+        let is_wide = form["used"] == json!("same-width");
+        let expected = if is_wide {
+            json!(["features"])
+        } else {
+            Value::Null
+        };
+        assert_eq!(form["same_width"], expected, "{flags}");
+        // Either way the same neurons are gone.
+        assert_eq!(json["layers"][0]["kept"], json!(4), "{flags}");
+        let used = forms.iter().find(|timed| timed["form"] == form["used"]);
+        assert_eq!(json["speed"]["ratio"], used.unwrap()["ratio"], "{flags}");
+        let verify = run(
+            Engines::Tract,
+            &bench.arguments("verify @in.onnx @out.onnx"),
+        );
+        verify.assert_done(&format!("verify after {flags}, {}", form["used"]));
+    }
 }
 
 #[test]

@@ -203,7 +203,7 @@ fn a_pruned_model_is_compared_with_its_original_in_both_engines() {
     let table = run(Engines::Both, &bench.arguments(&line)).stdout;
     assert_eq!(table.matches("heads alone, batch 1").count(), 2, "{table}");
     assert!(
-        table.contains("to those of in.onnx; median over the rounds"),
+        table.contains("to those of in.onnx; median over rounds, then over sessions"),
         "{table}"
     );
 }

@@ -7,8 +7,8 @@ use onnx_prune::{
     features,
     graph::{Graph, Shapes},
     head,
-    onnx::{ModelProto, Tensor},
-    prune::{Group, LayerScores, Plan, Scores, mask, rewrite},
+    onnx::{ModelProto, Tensor, TensorProto},
+    prune::{Group, LayerScores, Plan, Scores, mask, rewrite, width},
 };
 use proptest::{collection, prelude::*};
 
@@ -17,7 +17,8 @@ use crate::nets::{Builder, compare, input};
 /// Sums of at most a few dozen f32 products, in two orders.
 const TOLERANCE: f32 = 1e-5;
 
-/// Finds the head, drops what `drops` says of each neuron, and compares masked with pruned.
+/// Finds the head, drops what `drops` says of each neuron, and compares masked with pruned, and with
+/// the form that keeps the width of layers that are selected from.
 ///
 /// Gives the widths of the layers by name, before and after.
 fn check(
@@ -36,13 +37,73 @@ fn check(
     let plan = plan(&head, drops);
     let masked = mask::masked(&graph, &groups, &plan).map_err(say)?;
     let pruned = rewrite::pruned(&graph, &shapes, &groups, &plan).map_err(say)?;
+    let wide = width::kept(&graph, &shapes, &groups, &plan, &BTreeMap::new()).map_err(say)?;
+    if gathers(&wide) > gathers(model) {
+        return Err("a selection is left".to_owned());
+    }
     for engine in &engines {
         compare(&**engine, &masked, &pruned, &x, TOLERANCE)?;
+        compare(&**engine, &masked, &wide, &x, TOLERANCE)?;
+    }
+    let other = doubled(&pruned, &graph);
+    let narrow = with_weights(&pruned, &other);
+    let wide = width::kept(&graph, &shapes, &groups, &plan, &other).map_err(say)?;
+    compare(&*engines[0], &narrow, &wide, &x, TOLERANCE)?;
+    let found = weights(&wide, other.keys());
+    if width::narrowed(&graph, &groups, &plan, found).map_err(say)? != other {
+        return Err("other weights come back than were put in".to_owned());
     }
     let layers = plan.layers.iter();
     Ok(layers
         .map(|layer| (layer.name.clone(), (layer.width, layer.keep.len())))
         .collect())
+}
+
+fn gathers(model: &ModelProto) -> usize {
+    let nodes = model.graph.iter().flat_map(|graph| &graph.node);
+    nodes.filter(|node| node.op_type() == "Gather").count()
+}
+
+/// The initializers of these names.
+fn weights<'n>(
+    model: &ModelProto,
+    names: impl Iterator<Item = &'n String>,
+) -> BTreeMap<String, TensorProto> {
+    let all = model.graph.iter().flat_map(|graph| &graph.initializer);
+    let all: BTreeMap<&str, &TensorProto> = all.map(|one| (one.name(), one)).collect();
+    let found = names.filter_map(|name| Some((name.clone(), (*all.get(name.as_str())?).clone())));
+    found.collect()
+}
+
+fn with_weights(model: &ModelProto, weights: &BTreeMap<String, TensorProto>) -> ModelProto {
+    let mut model = model.clone();
+    for old in model
+        .graph
+        .iter_mut()
+        .flat_map(|graph| &mut graph.initializer)
+    {
+        if let Some(new) = weights.get(old.name()) {
+            *old = new.clone();
+        }
+    }
+    model
+}
+
+/// Twice the matrices that one node of the original reads: weights as a repair might leave them.
+fn doubled(pruned: &ModelProto, original: &Graph<'_>) -> BTreeMap<String, TensorProto> {
+    let all = pruned.graph.iter().flat_map(|graph| &graph.initializer);
+    let is_own = |name: &str| {
+        let value = original.value(name);
+        value.is_some_and(|value| original.uses(value).len() == 1)
+    };
+    let matrices = all.filter(|one| one.dims.len() == 2 && is_own(one.name()));
+    let twice = |one: &TensorProto| {
+        let tensor = Tensor::from_proto(one).unwrap();
+        let values = tensor.to_f32().iter().map(|value| 2.0 * value).collect();
+        let tensor = Tensor::f32(tensor.shape(), values).unwrap();
+        (one.name().to_owned(), tensor.to_proto(one.name()))
+    };
+    matrices.map(twice).collect()
 }
 
 pub(crate) fn plan(head: &head::Head, drops: impl Fn(usize, usize) -> bool) -> Plan {

@@ -126,9 +126,9 @@ pub(in super::super) struct TrunkFlags {
     /// the same) or none (they stay) [default: exact]
     #[arg(long, value_name = "HOW", value_parser = values::own::<Trunk>)]
     pub(in super::super) trunk: Option<Trunk>,
-    /// Which form of the cut is written: smallest (the smallest file), or fastest (the whole trunk, or
-    /// layers whole that a selection stands in front of, where that is measured to be faster)
-    /// [default: smallest]
+    /// Which form of the cut is written: smallest (the smallest file), or fastest (of several that
+    /// compute the same, by measurement; a layer keeps its width, with zeros, where a selection in
+    /// front of it would cost time) [default: smallest]
     #[arg(long, value_name = "FORM", value_parser = values::own::<Form>)]
     pub(in super::super) form: Option<Form>,
     /// Write OUT only if it is measured to be faster than IN, in the engine of the run; exit code 1
