@@ -7,15 +7,21 @@ use crate::algebra::{
     Cholesky, Covariance, NotPositiveDefinite, add_gram, part, part_mut, product,
 };
 
-/// Rows are moved together when of this many one has gone: moving takes longer than computing a few
-/// numbers that nobody reads.
-const GAPS: usize = 8;
+/// What neurons that went took from H is taken off when there are so many of them, or one in
+/// [`SHARE`] of the rows: one product with many rows is faster than many with few.
+const PENDING: usize = 256;
+const SHARE: usize = 8;
 
-/// H of the neurons that are left, in the leading rows and columns of its first size.
+/// H of the neurons that are left, in the leading rows and columns of its first size: what is held
+/// less `V·V^T`.
 #[derive(Clone)]
 pub(super) struct Primal {
     /// Only the lower triangle is kept up; rows of neurons that are gone mean nothing.
-    precision: Array2<f64>,
+    held: Array2<f64>,
+    /// V^T, a row for each neuron that went.
+    pending: Array2<f64>,
+    /// The diagonal of H.
+    diagonal: Vec<f64>,
     /// The neurons of the rows of H, in rising order.
     neurons: Vec<usize>,
     /// The rows whose neurons are left, in rising order.
@@ -50,15 +56,9 @@ impl Primal {
             .diag_mut()
             .map_inplace(|value| *value += ridge * mean);
         let carried = carried.map(|carried| carried.select(Axis(0), &neurons));
-        let mut primal = Self {
-            precision: Cholesky::of(matrix)?.inverse(),
-            carried: carried.unwrap_or_else(|| Array2::zeros((count, 0))),
-            places: vec![0; width],
-            left: (0..count).collect(),
-            neurons,
-        };
-        primal.find_places();
-        Ok(primal)
+        let carried = carried.unwrap_or_else(|| Array2::zeros((count, 0)));
+        let precision = Cholesky::of(matrix)?.inverse();
+        Ok(Self::of(precision, width, neurons, carried))
     }
 
     /// The same from the rows, fewer than neurons; by Woodbury's identity (see `dual`),
@@ -87,15 +87,22 @@ impl Primal {
         let factors = Cholesky::of(kernel)?.forward(&x);
         let mut precision = Array2::eye(count) / ridge;
         add_gram(precision.view_mut(), -1.0 / ridge, factors.view());
+        let carried = Array2::zeros((count, 0));
+        Ok(Self::of(precision, width, neurons, carried))
+    }
+
+    fn of(held: Array2<f64>, width: usize, neurons: Vec<usize>, carried: Array2<f64>) -> Self {
         let mut primal = Self {
-            precision,
-            carried: Array2::zeros((count, 0)),
+            pending: Array2::zeros((0, neurons.len())),
+            diagonal: held.diag().to_vec(),
+            held,
+            left: (0..neurons.len()).collect(),
             places: vec![0; width],
-            left: (0..count).collect(),
             neurons,
+            carried,
         };
         primal.find_places();
-        Ok(primal)
+        primal
     }
 
     fn find_places(&mut self) {
@@ -104,29 +111,62 @@ impl Primal {
         }
     }
 
-    /// Moves the rows of what is left together.
-    fn close_gaps(&mut self) {
-        compact(&mut self.precision, &self.left);
+    /// Takes off what is pending, and moves the rows of what is left together.
+    fn settle(&mut self) {
+        let pending = self.pending.select(Axis(1), &self.left);
+        compact(&mut self.held, &self.left);
+        let count = self.left.len();
+        let rest = part_mut(self.held.view_mut(), 0..count, 0..count);
+        add_gram(rest, -1.0, pending.view());
+        self.pending = Array2::zeros((0, count));
         self.carried = self.carried.select(Axis(0), &self.left);
+        self.diagonal = self
+            .left
+            .iter()
+            .map(|&place| self.diagonal[place])
+            .collect();
         self.neurons = self.left.iter().map(|&place| self.neurons[place]).collect();
-        self.left = (0..self.neurons.len()).collect();
+        self.left = (0..count).collect();
         self.find_places();
     }
 
+    /// What is held of two rows.
     fn at(&self, one: usize, other: usize) -> f64 {
-        self.precision[[one.max(other), one.min(other)]]
+        self.held[[one.max(other), one.min(other)]]
+    }
+
+    /// H of these rows and all others, `[r, n]`; 0 for those whose neurons are gone.
+    fn across(&self, rows: &[usize]) -> Array2<f64> {
+        let own = self.pending.select(Axis(1), rows);
+        let lost = product(own.t(), self.pending.view());
+        let mut across = Array2::zeros((rows.len(), self.neurons.len()));
+        // Row by row of what is held, which lie far apart.
+        for &place in &self.left {
+            for (at, &row) in rows.iter().enumerate() {
+                across[[at, place]] = self.at(row, place) - lost[[at, place]];
+            }
+        }
+        across
     }
 }
 
 impl Left for Primal {
     fn precision(&self, a: usize, b: usize) -> f64 {
-        self.at(self.places[a], self.places[b])
+        let (a, b) = (self.places[a], self.places[b]);
+        if a == b {
+            return self.diagonal[a];
+        }
+        self.at(a, b) - self.pending.column(a).dot(&self.pending.column(b))
     }
 
     fn precisions(&self, neurons: &[usize]) -> Array2<f64> {
-        Array2::from_shape_fn((neurons.len(), neurons.len()), |(a, b)| {
-            self.precision(neurons[a], neurons[b])
-        })
+        let rows: Vec<usize> = neurons.iter().map(|&neuron| self.places[neuron]).collect();
+        let own = self.pending.select(Axis(1), &rows);
+        let mut block = -product(own.t(), own.view());
+        for ((a, b), value) in block.indexed_iter_mut() {
+            *value += self.at(rows[a], rows[b]);
+        }
+        block
     }
 
     fn carried(&self, neuron: usize) -> &[f64] {
@@ -138,27 +178,24 @@ impl Left for Primal {
 
     fn drop(&mut self, neurons: &[usize]) -> Result<(), NotPositiveDefinite> {
         let gone: Vec<usize> = neurons.iter().map(|&neuron| self.places[neuron]).collect();
-        self.left.retain(|place| gone.binary_search(place).is_err());
         let cholesky = Cholesky::of(self.precisions(neurons))?;
-        let mut across = Array2::zeros((gone.len(), self.neurons.len()));
-        for (mut row, &gone) in across.rows_mut().into_iter().zip(&gone) {
-            for &place in &self.left {
-                row[place] = self.at(gone, place);
-            }
-        }
+        self.left.retain(|place| gone.binary_search(place).is_err());
         // V^T = L^-1 H_rk, so that V·V^T = H_kr (H_rr)^-1 H_rk
-        let mut factors = cholesky.forward(&across);
+        let factors = cholesky.forward(&self.across(&gone));
+        for row in factors.rows() {
+            let diagonal = self.diagonal.iter_mut().zip(row);
+            diagonal.for_each(|(value, factor)| *value -= factor * factor);
+        }
         if self.carried.ncols() > 0 {
             let lost = cholesky.forward(&self.carried.select(Axis(0), &gone));
             self.carried -= &product(factors.t(), lost.view());
         }
-        if (self.neurons.len() - self.left.len()) * GAPS >= self.neurons.len() {
-            factors = factors.select(Axis(1), &self.left);
-            self.close_gaps();
+        let grown = self.pending.append(Axis(0), factors.view());
+        grown.expect("both have a column for each row of H");
+        let pending = self.pending.nrows();
+        if pending >= PENDING || pending * SHARE >= self.neurons.len() {
+            self.settle();
         }
-        let count = self.neurons.len();
-        let rest = part_mut(self.precision.view_mut(), 0..count, 0..count);
-        add_gram(rest, -1.0, factors.view());
         Ok(())
     }
 }
