@@ -1,13 +1,12 @@
 //! No flag is accepted and ignored: what would have no effect is an error that says so.
 
-use std::path::Path;
-
 use clap::{ArgMatches, CommandFactory, error::ErrorKind, parser::ValueSource};
 use onnx_prune::{Error, Result};
 
 use super::{
     args::{
         Cli, DataFlags, Global, InspectArgs, PreprocessFlags, SampleFlags, ScoreArgs, ScoreFlags,
+        TestFlag,
     },
     values::SampleCount,
 };
@@ -133,8 +132,8 @@ impl ScoreArgs {
 }
 
 /// Figures need samples to score on as well.
-pub(super) fn test(test: Option<&Path>, data: &DataFlags) -> Result<()> {
-    match (test, &data.data) {
+pub(super) fn test(flag: &TestFlag, data: &DataFlags) -> Result<()> {
+    match (&flag.test, &data.data) {
         (Some(_), None) => Err(no_effect("--test", "without --data")),
         _ => Ok(()),
     }

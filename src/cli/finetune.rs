@@ -9,10 +9,10 @@ use onnx_prune::{
 use super::{Outcome, args::Global, checks, options, train::FinetuneArgs};
 
 pub(super) fn run(args: &FinetuneArgs, global: &Global) -> Result<Outcome> {
-    checks::test(args.test.as_deref(), &args.data)?;
+    checks::test(&args.test, &args.data)?;
     args.samples.refuse_auto("training")?;
     let mut source = options::source(&args.data, &args.samples, &args.engine)?;
-    source.test = args.test.clone();
+    source.test = args.test.test.clone();
     let options = FinetuneOptions {
         input: args.input.clone(),
         output: args.output.clone(),

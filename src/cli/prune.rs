@@ -73,8 +73,8 @@ fn options_of(args: &PruneArgs) -> Result<PruneOptions> {
     let mut options = PruneOptions::new(&files.input, &files.output);
     options.overwrite = options::overwrite(args.force);
     options.source = options::source(&args.data, &args.samples, &args.engine)?;
-    checks::test(args.test.as_deref(), &args.data)?;
-    options.source.test = args.test.clone();
+    checks::test(&args.test, &args.data)?;
+    options.source.test = args.test.test.clone();
     let repairs = args.data.data.is_some() && args.repair.repair != Some(Repair::None);
     let solves = repairs || args.train.epochs.is_some() || args.transfer.classes.is_some();
     options.score = args.score.to_options(&args.samples, solves)?;
@@ -114,7 +114,9 @@ fn options_of(args: &PruneArgs) -> Result<PruneOptions> {
         false => Speed::Told,
     };
     options.transfer = args.transfer.to_options();
-    options.training = args.train.if_any(options.source.seed, args.distill)?;
+    options.training = args
+        .train
+        .if_any(options.source.seed, args.distill.distill)?;
     if args.label_share.is_some() {
         let training = options.training.as_mut();
         let training =

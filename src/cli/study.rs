@@ -24,7 +24,7 @@ pub(super) fn run(args: &StudyArgs, global: &Global) -> Result<Outcome> {
 }
 
 fn options_of(args: &StudyArgs) -> Result<StudyOptions> {
-    checks::test(args.test.as_deref(), &args.data)?;
+    checks::test(&args.test, &args.data)?;
     args.samples
         .refuse_auto("a study, whose cells share their samples")?;
     let source = options::source(&args.data, &args.samples, &args.engine)?;
@@ -34,7 +34,7 @@ fn options_of(args: &StudyArgs) -> Result<StudyOptions> {
     })?;
     let mut options = StudyOptions::new(args.models.clone(), data, args.output.clone());
     options.source = source;
-    options.source.test = args.test.clone();
+    options.source.test = args.test.test.clone();
     let grid = &args.grid;
     if !grid.criteria.is_empty() {
         options.criteria = criteria(&grid.criteria);
@@ -52,7 +52,9 @@ fn options_of(args: &StudyArgs) -> Result<StudyOptions> {
     options.of = grid.of;
     options.repairs = grid.repair.clone();
     options.seeds = grid.seeds.unwrap_or(options.seeds);
-    options.training = args.train.if_any(options.source.seed, args.distill)?;
+    options.training = args
+        .train
+        .if_any(options.source.seed, args.distill.distill)?;
     options.max_drop = args.best.max_drop.unwrap_or(options.max_drop);
     options.export_best = args.best.export_best;
     options.timed = match args.best.no_time {

@@ -11,7 +11,7 @@ use onnx_prune::{
 };
 
 use super::{
-    args::{DataFlags, EngineFlags, SampleFlags},
+    args::{DataFlags, EngineFlags, SampleFlags, TestFlag},
     timings::TimingFlags,
     values,
 };
@@ -41,9 +41,8 @@ pub(super) struct FinetuneArgs {
     pub(super) samples: SampleFlags,
     #[command(flatten)]
     pub(super) data: DataFlags,
-    /// Samples for figures alone; nothing of --data is held out then
-    #[arg(long, value_name = "PATH", help_heading = "Data")]
-    pub(super) test: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) test: TestFlag,
     #[command(flatten)]
     pub(super) engine: EngineFlags,
     /// Replace OUT if it exists

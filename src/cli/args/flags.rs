@@ -128,6 +128,23 @@ pub(in super::super) struct PreprocessFlags {
     pub(in super::super) channels: Option<Channels>,
 }
 
+/// Where figures come from.
+#[derive(Debug, Default, Args)]
+pub(in super::super) struct TestFlag {
+    /// Samples for figures alone; nothing of --data is held out then
+    #[arg(long, value_name = "PATH", help_heading = "Data")]
+    pub(in super::super) test: Option<PathBuf>,
+}
+
+/// What a head is trained towards, where nothing else names a teacher.
+#[derive(Debug, Default, Args)]
+pub(in super::super) struct DistillFlag {
+    /// With --epochs, learn the original's own scores even where there are labels [default: labels
+    /// where there are any]
+    #[arg(long, help_heading = "Training")]
+    pub(in super::super) distill: bool,
+}
+
 /// Flags about what computes.
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Engine")]

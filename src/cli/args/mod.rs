@@ -21,7 +21,9 @@ pub(super) use commands::{
     GradientArgs, InstallArgs, ManArgs, MergeArgs, RuntimeAction, RuntimeArgs, ScoreArgs,
     VerifyArgs,
 };
-pub(super) use flags::{DataFlags, EngineFlags, PreprocessFlags, SampleFlags, ScoreFlags};
+pub(super) use flags::{
+    DataFlags, EngineFlags, PreprocessFlags, SampleFlags, ScoreFlags, TestFlag,
+};
 pub(super) use measure::{BenchArgs, InspectArgs, PeakMemoryArgs};
 pub(super) use prune::{PruneArgs, TransferFlags};
 pub(super) use study::{CriteriaWord, StudyArgs};

@@ -12,7 +12,7 @@ use onnx_prune::{
 
 use super::{
     super::{timings::TimingFlags, train::TrainFlags, values},
-    flags::{DataFlags, EngineFlags, SampleFlags, ScoreFlags},
+    flags::{DataFlags, DistillFlag, EngineFlags, SampleFlags, ScoreFlags, TestFlag},
 };
 
 /// The main job.
@@ -44,10 +44,8 @@ pub(in super::super) struct PruneArgs {
     pub(in super::super) repair: RepairFlags,
     #[command(flatten)]
     pub(in super::super) train: TrainFlags,
-    /// With --epochs, learn the original's own scores even where there are labels [default: labels
-    /// where there are any]
-    #[arg(long, help_heading = "Training")]
-    pub(in super::super) distill: bool,
+    #[command(flatten)]
+    pub(in super::super) distill: DistillFlag,
     /// With --epochs and labels, which share of the target comes from them, the rest from the original's
     /// own scores: from 0 to 1 [default: 1]
     #[arg(long, value_name = "SHARE", value_parser = values::share, allow_negative_numbers = true, conflicts_with = "distill", help_heading = "Training")]
@@ -60,9 +58,8 @@ pub(in super::super) struct PruneArgs {
     pub(in super::super) samples: SampleFlags,
     #[command(flatten)]
     pub(in super::super) data: DataFlags,
-    /// Samples for figures alone; nothing of --data is held out then
-    #[arg(long, value_name = "PATH", help_heading = "Data")]
-    pub(in super::super) test: Option<PathBuf>,
+    #[command(flatten)]
+    pub(in super::super) test: TestFlag,
     #[command(flatten)]
     pub(in super::super) engine: EngineFlags,
     /// Write what was done to this file: a page (FILE.html) or the JSON document (FILE.json); also

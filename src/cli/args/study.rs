@@ -11,7 +11,7 @@ use onnx_prune::{
 
 use super::{
     super::{train::TrainFlags, values},
-    flags::{DataFlags, EngineFlags, SampleFlags},
+    flags::{DataFlags, DistillFlag, EngineFlags, SampleFlags, TestFlag},
 };
 
 /// One word of `--criteria`.
@@ -47,17 +47,14 @@ pub(in super::super) struct StudyArgs {
     pub(in super::super) best: BestFlags,
     #[command(flatten)]
     pub(in super::super) train: TrainFlags,
-    /// With --epochs, learn the original's own scores even where there are labels [default: labels
-    /// where there are any]
-    #[arg(long, help_heading = "Training")]
-    pub(in super::super) distill: bool,
+    #[command(flatten)]
+    pub(in super::super) distill: DistillFlag,
     #[command(flatten)]
     pub(in super::super) samples: SampleFlags,
     #[command(flatten)]
     pub(in super::super) data: DataFlags,
-    /// Samples for figures alone; nothing of --data is held out then
-    #[arg(long, value_name = "PATH", help_heading = "Data")]
-    pub(in super::super) test: Option<PathBuf>,
+    #[command(flatten)]
+    pub(in super::super) test: TestFlag,
     #[command(flatten)]
     pub(in super::super) engine: EngineFlags,
 }
