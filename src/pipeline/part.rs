@@ -81,7 +81,7 @@ impl Manifest {
     /// [`Error::Format`] where it is of another schema, or broken.
     pub(super) fn of(reader: &Reader) -> Result<Self> {
         let text = Collected::manifest(reader)?;
-        let found: Self = parts::manifest(reader.path(), text, SCHEMA)?;
+        let found: Self = parts::document(reader.path(), text, SCHEMA)?;
         if !found.dealt.is_sound() {
             return Err(Error::Format {
                 path: reader.path().to_owned(),

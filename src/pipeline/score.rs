@@ -25,7 +25,7 @@ use crate::{
     onnx::{self, Model},
     prune::{Budget, Keep, Scores},
     sensitivity::{self, Criterion, Norm, Of, Scale, ScoreOptions, Scored, Slopes},
-    shards::Coverage,
+    shards::{Coverage, parts::document},
 };
 
 /// Schema of [`ScoreReport`].
@@ -150,22 +150,11 @@ impl ScoreReport {
     /// [`Error::Io`]; [`Error::Format`] where it is no such file, or of a newer schema.
     pub fn read(path: &Path) -> Result<Self> {
         let text = fs::read_to_string(path).map_err(Error::io(path))?;
-        let broken = |what: String| Error::Format {
+        let text = serde_json::from_str(&text).map_err(|error| Error::Format {
             path: path.to_owned(),
-            what,
-        };
-        let schema = serde_json::from_str::<serde_json::Value>(&text);
-        let schema = schema.map_err(|error| broken(format!("holds no scores: {error}")))?;
-        match schema.get("schema").and_then(|schema| schema.as_str()) {
-            Some(SCHEMA) => {}
-            Some(other) => {
-                return Err(broken(format!(
-                    "is of schema {other:?}; this version reads {SCHEMA:?}"
-                )));
-            }
-            None => return Err(broken("holds no scores: it names no schema".to_owned())),
-        }
-        serde_json::from_str(&text).map_err(|error| broken(format!("holds no scores: {error}")))
+            what: format!("holds no scores: {error}"),
+        })?;
+        document(path, text, SCHEMA)
     }
 
     /// The scores in a file, if they are those of this model.

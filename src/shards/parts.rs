@@ -38,26 +38,27 @@ pub struct Coverage {
     pub samples: [usize; 2],
 }
 
-/// The manifest of the part at `path`, which has to be of this schema.
+/// What the text of the file at `path` holds, which has to be of this schema.
 ///
 /// # Errors
 /// [`Error::Format`] where it is of another schema, or broken.
-pub fn manifest<M: DeserializeOwned>(path: &Path, text: Value, schema: &str) -> Result<M> {
+pub fn document<D: DeserializeOwned>(path: &Path, text: Value, schema: &str) -> Result<D> {
     let broken = |what: String| Error::Format {
         path: path.to_owned(),
         what,
     };
-    let found = text
-        .get("schema")
-        .and_then(Value::as_str)
-        .unwrap_or_default();
-    if found != schema {
-        return Err(broken(format!(
-            "is a part of schema {found:?}; onnx-prune {} reads {schema:?}: use the version that wrote it",
-            env!("CARGO_PKG_VERSION")
-        )));
+    match text.get("schema").and_then(Value::as_str) {
+        Some(found) if found == schema => {}
+        Some(found) => {
+            return Err(broken(format!(
+                "is of schema {found:?}; onnx-prune {} reads {schema:?}: use the version that wrote it",
+                env!("CARGO_PKG_VERSION")
+            )));
+        }
+        None => return Err(broken(format!("names no schema, where {schema:?} is read"))),
     }
-    serde_json::from_value(text).map_err(|error| broken(format!("has a broken manifest: {error}")))
+    let found = serde_json::from_value(text);
+    found.map_err(|error| broken(format!("is broken: {error}")))
 }
 
 impl Dealt {

@@ -184,7 +184,7 @@ fn merge_refuses_parts_that_do_not_make_up_a_whole() {
                 bytes[at + schema.len()] = b'9';
                 fs::write(&path, bytes).unwrap();
             },
-            "is a part of schema \"onnx-prune/part/v9\"",
+            "is of schema \"onnx-prune/part/v9\"",
         ),
         (
             "a truncated part",

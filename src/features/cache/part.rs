@@ -270,7 +270,7 @@ impl Text {
         };
         let text = serde_json::from_str(reader.text())
             .map_err(|error| broken(format!("holds no features: {error}")))?;
-        let found: Self = parts::manifest(reader.path(), text, SCHEMA)?;
+        let found: Self = parts::document(reader.path(), text, SCHEMA)?;
         let fits = found.dealt.is_sound()
             && match (&found.entry, found.dealt.samples()) {
                 (None, samples) => samples.is_empty(),
