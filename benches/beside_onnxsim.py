@@ -2,7 +2,7 @@
 
     pip install onnxsim==0.8.1 onnxruntime numpy
     cargo build --release
-    python benches/onnxsim.py TRAIN TEST target/release/onnx-prune [--seconds 5]
+    python benches/beside_onnxsim.py TRAIN TEST target/release/onnx-prune [--seconds 5]
 
 TRAIN and TEST are the image files of Fashion-MNIST (train-images-idx3-ubyte.gz, t10k-images-idx3-ubyte.gz), with their
 label files beside them. Each of the three models in models/ is pruned here at --keep 0.3 and 0.1 on 6,000 training images
