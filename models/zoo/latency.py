@@ -11,7 +11,7 @@ for which neurons stay makes no difference to time (`--flags` takes others in pl
 
     onnx-prune bench IN OUT --runtime RUNTIME --threads 2 --batch 1 --seconds S --json
 
-and with `--head` the heads alone, too. S is 20, and 0.5 for the heads of the zoo, which run in some microseconds.
+and with `--head` the heads alone, too. S is 20, and 2 for the heads of the zoo, which run in some microseconds.
 A ratio whose interval lies above 1.02 is marked with `SLOWER`; a table of counts ends the output, and the exit code is 1 if
 there is one. Only the standard library is needed.
 """
@@ -81,7 +81,7 @@ def pruned(arguments, model, output, runtime):
 
 def benched(arguments, model, output, runtime):
     is_small = fnmatch.fnmatch(model.stem, SMALL)
-    seconds = "0.5" if is_small else arguments.seconds
+    seconds = "2" if is_small else arguments.seconds
     command = [arguments.program, "bench", model, output, "--runtime", runtime, "--json", "--seconds", seconds]
     command += ["--threads", arguments.threads, "--batch", arguments.batch]
     return run([str(word) for word in command + (["--head"] if arguments.head else [])])
