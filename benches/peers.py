@@ -115,17 +115,19 @@ def spread(values, scale=1.0, unit="", digits=3):
     return f"{statistics.median(values) * scale:.{digits}f}{unit} ({low:.{digits}f}-{high:.{digits}f})"
 
 
-def contest(name, layers, features, chunks, batch, settings, options):
+def contest(name, layers, features, chunks, batch, settings, options, for_peer=None):
+    """`for_peer`: how many of the features PyTorch gets; its time goes with their number."""
     model, function = head(layers)
     folder = tempfile.mkdtemp(dir=options.folder)
     path, rows, scores = (os.path.join(folder, part) for part in ("head.onnx", "features.f32", "scores.f64"))
     onnx.save(model, path)
     features.numpy().astype("<f4").tofile(rows)
-    chunk = best_chunk(function, features, chunks)
-    print(f"\n{name}, {len(features)} images, chunks of {chunk} for PyTorch", flush=True)
+    given = features[:for_peer]
+    chunk = best_chunk(function, given, chunks)
+    print(f"\n{name}, {len(features)} images, {len(given)} for PyTorch in chunks of {chunk}", flush=True)
     theirs, mine, peak = [], {norms: [] for norms in settings}, 0
     for _ in range(options.rounds):
-        theirs.append(peer(function, features, chunk) / len(features))
+        theirs.append(peer(function, given, chunk) / len(given))
         for norms in settings:
             seconds, memory = ours(path, rows, norms, options, batch)
             mine[norms].append(seconds / len(features))
@@ -135,7 +137,7 @@ def contest(name, layers, features, chunks, batch, settings, options):
         ratios = [one / other for one, other in zip(values, theirs)]
         print(f"  here, p = {norms}: {spread(values, 1e3, ' ms')}, ratio {spread(ratios)}")
     print(f"  peak memory {peak:.0f} MB")
-    few = features[: options.compared]
+    few = given[: options.compared]
     few.numpy().astype("<f4").tofile(rows)
     for norms in settings:
         ours(path, rows, norms, options, batch, scores)
@@ -172,7 +174,7 @@ def vgg16(options):
         weight = generator.standard_normal((outputs, inputs), numpy.float32) * numpy.float32((2 / inputs) ** 0.5)
         layers.append((weight, numpy.zeros(outputs, numpy.float32)))
     features = torch.from_numpy(generator.random((options.large, widths[0]), numpy.float32))
-    contest("25088-4096-4096-1000", layers, features, [1, 2], 4, options.norms.split("/"), options)
+    contest("25088-4096-4096-1000", layers, features, [1, 2], options.large, options.norms.split("/"), options, 8)
 
 
 def pooled(options):
@@ -216,7 +218,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--images", type=int, default=10_000)
-    parser.add_argument("--large", type=int, default=8, help="images of the 1000-class head")
+    parser.add_argument("--large", type=int, default=64, help="images of the 1000-class head; PyTorch gets 8 of them")
     parser.add_argument("--norms", default="2/1,inf", help="norms of the 1000-class head")
     parser.add_argument("--compared", type=int, default=1000, help="images that agreement is checked on")
     parser.add_argument("--only", default="vgg,vgg16,pooled")

@@ -1,6 +1,6 @@
 //! Bytes of a file without reading them: large weights are the kernel's cached pages, and only those looked at.
 //!
-//! The one place with `unsafe`. A mapping is sound as long as the file stays as it is: nobody can promise that of a file.
+//! One of two places with `unsafe`. A mapping is sound as long as the file stays as it is: nobody can promise that of a file.
 //! What follows if another program changes it meanwhile:
 //! - Cut short: touching a page behind the new end ends this process by SIGBUS. Nothing is left in place of the
 //!   output, which is renamed when it is complete; its temporary folder stays.

@@ -14,7 +14,7 @@ use std::ops::Range;
 use ndarray::Array2;
 use rayon::prelude::*;
 
-use super::{groups::Group, matrix::Matrix};
+use super::{groups::Group, matrix::Matrix, outer, passes::Pass};
 use crate::algebra::{Extent, Panels, Side, multiply};
 
 /// Rows of C that one task adds to.
@@ -78,6 +78,13 @@ impl Gram {
                 });
             }
         });
+    }
+
+    /// Adds the rows of samples with few classes; `false` where a number is none.
+    #[must_use]
+    pub(super) fn add_outer(&mut self, last: &Matrix, pass: &Pass, batch: Range<usize>) -> bool {
+        self.touched = true;
+        outer::add(last, pass, batch, &mut self.sums)
     }
 
     /// The sums of squares for every input of `weights`, and forgets the rows.

@@ -21,6 +21,7 @@ mod groups;
 mod last;
 mod matrix;
 mod neighbours;
+mod outer;
 mod passes;
 mod probes;
 mod product;
@@ -64,6 +65,9 @@ const ROWS_BYTES: usize = 64 << 20;
 /// Most samples that are compared with one another.
 const COMPARED: usize = 512;
 
+/// Most samples whose own products are held, a matrix for every 128 of them.
+const ALONE: usize = 1024;
+
 /// Blocks whose samples are compared before the first of them is worked on.
 const AHEAD: usize = 8;
 
@@ -73,6 +77,9 @@ const GROUPED: usize = 256;
 
 /// Most rows of L that one task of `neighbours` holds: 2 MB of them.
 const KEPT_ROWS: usize = 16_384;
+
+/// What is said of sums of squares without the derivatives.
+const GRAM: &str = "by sums of products of cotangents";
 
 /// Samples that approximations are checked on.
 const CHECKED: usize = 64;
@@ -196,6 +203,7 @@ impl Structure {
         let ranges: Vec<_> = ranges
             .map(|start| start..(start + size).min(samples))
             .collect();
+        let outer = self.is_outer();
         // Looking at one block is mostly the work of one core.
         for ranges in ranges.chunks(AHEAD) {
             let ways = Ways {
@@ -205,7 +213,10 @@ impl Structure {
                 grams: self.grams.iter().map(Option::is_some).collect(),
                 shallow: self.is_shallow(),
             };
-            let levels = ranges.par_iter().map(|range| ways.levels(pass, range));
+            let levels = ranges.par_iter().map(|range| match outer {
+                true => Vec::new(),
+                false => ways.levels(pass, range),
+            });
             let levels: Vec<Vec<Level>> = levels.collect();
             for (range, levels) in ranges.iter().zip(levels) {
                 if let Err((level, bad)) = self.add_range(pass, range.clone(), &levels, sums) {
@@ -306,6 +317,9 @@ impl Structure {
             true => KEPT_ROWS / self.classes,
             false => GROUPED,
         };
+        if self.is_outer() {
+            return ALONE;
+        }
         (ROWS_BYTES / row).min(most).clamp(1, COMPARED)
     }
 
@@ -325,6 +339,9 @@ impl Structure {
     ) -> Result<(), (usize, Bad)> {
         let last = self.chain.links.len() - 1;
         self.used.insert((last, "in closed form"));
+        if levels.is_empty() && last > 0 {
+            return self.add_outer(pass, range, sums);
+        }
         let room = std::mem::take(&mut self.room);
         let weights = &self.chain.links[last].weights;
         if let [
@@ -349,7 +366,8 @@ impl Structure {
         }
         let probes = self.probes(pass, &range);
         let height = probes.as_ref().map_or(self.classes, |probes| probes.count);
-        let mut rows = rows_in(room, (range.len() * height, weights.inputs()));
+        let width = if last > 0 { weights.inputs() } else { 0 };
+        let mut rows = rows_in(room, (range.len() * height, width));
         let below = Self::below(pass, last, &mut rows);
         let found = last::add(
             weights,
@@ -368,6 +386,33 @@ impl Structure {
         Ok(())
     }
 
+    /// Two dense layers with few classes: squares alone.
+    fn add_outer(
+        &mut self,
+        pass: &Pass,
+        range: Range<usize>,
+        sums: &mut [&mut [PowerSums]],
+    ) -> Result<(), (usize, Bad)> {
+        self.used.insert((0, GRAM));
+        let weights = &self.chain.links[1].weights;
+        let found = last::add(weights, pass, range.clone(), sums[1], None, None);
+        found.map_err(|bad| (1, bad))?;
+        let gram = self.grams[0].as_mut();
+        match gram.is_none_or(|gram| gram.add_outer(weights, pass, range)) {
+            true => Ok(()),
+            false => Err((0, no_place())),
+        }
+    }
+
+    /// Whether there are two dense layers, and only squares are wanted, of few classes.
+    fn is_outer(&self) -> bool {
+        let width = self.chain.links[0].weights.outputs();
+        self.chain.links.len() == 2
+            && self.grams[0].is_some()
+            && self.approximation.probes.is_none()
+            && outer::is_for(self.classes, width)
+    }
+
     /// From the derivatives by what a dense layer makes, `rows`, to those by what it reads; these
     /// replace the rows.
     fn go_on(
@@ -383,7 +428,7 @@ impl Structure {
             return Ok(());
         };
         let what = match self.grams[at] {
-            Some(_) => "by sums of products of cotangents",
+            Some(_) => GRAM,
             None => "by products over active units",
         };
         self.used.insert((at, what));

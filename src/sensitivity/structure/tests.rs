@@ -83,6 +83,29 @@ fn cases() -> Vec<Case> {
             ..Case::new(&[33, 6, 5], "features from those of like samples")
         },
         Case::new(&[600, 70, 4], "features from those of like samples"),
+        // rows in one block, in two, in three that are filled up
+        Case {
+            samples: 60,
+            ..Case::new(&[40, 6, 2], "features from those of like samples")
+        },
+        Case {
+            samples: 60,
+            ..Case::new(&[40, 6, 12], "features from those of like samples")
+        },
+        Case {
+            samples: 60,
+            of: Of::Logits,
+            ..Case::new(&[37, 6, 26], "features from those of like samples")
+        },
+        // more samples than are compared, and than are grouped
+        Case {
+            samples: 1100,
+            ..Case::new(&[20, 6, 4], "features from those of like samples")
+        },
+        Case {
+            samples: 600,
+            ..Case::new(&[40, 20, 4], "features by sums of products").squares()
+        },
         // two, products over groups
         Case {
             activation: "LeakyRelu",
@@ -115,7 +138,7 @@ fn cases() -> Vec<Case> {
             activation: "Elu",
             ..Case::new(&[30, 20, 14, 10, 4], "fc2 by sums of products").squares()
         },
-        // rows enough for a product in ONNX Runtime
+        // more rows than a tile takes, of one sample
         Case::new(&[30, 20, 12, 140], "features by products over active units"),
     ]
 }
