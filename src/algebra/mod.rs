@@ -17,4 +17,6 @@ pub use cholesky::{Cholesky, NotPositiveDefinite};
 pub use covariance::{Covariance, CrossCovariance};
 pub use product::{add_gram, part, part_mut, product, symmetrise};
 pub(crate) use tiles::{Extent, Panels, Side, Tile, multiply};
+#[cfg(test)]
+pub(crate) use vectors::MOST;
 pub(crate) use vectors::{Loop, Vectors, widest};

@@ -4,7 +4,10 @@
 //! goes to memory. Both factors are packed into [`Panels`] (Goto & van de Geijn 2008), so that what a
 //! tile reads lies one number after the other. The sums of one element are taken in order, in f32.
 
+use std::ops::Range;
+
 use ndarray::ArrayView2;
+use rayon::prelude::*;
 
 use super::{Loop, Vectors, widest};
 
@@ -55,22 +58,71 @@ impl Loop for Lanes {
 }
 
 impl Panels {
-    /// Of `depth` rows of `count` numbers each, which `read` copies.
+    /// Nothing yet: room for [`Panels::fill`].
+    pub(crate) fn empty() -> Self {
+        Self {
+            depth: 0,
+            count: 0,
+            each: 1,
+            values: Vec::new(),
+        }
+    }
+
+    /// Of `depth` rows of `count` numbers each; `read` copies some columns of one.
     pub(crate) fn of_rows(
         side: Side,
-        (depth, count): (usize, usize),
-        mut read: impl FnMut(usize, &mut [f32]),
+        size: (usize, usize),
+        read: impl FnMut(usize, Range<usize>, &mut [f32]),
     ) -> Self {
+        let mut panels = Self::empty();
+        panels.fill(side, size, read);
+        panels
+    }
+
+    /// As [`Panels::of_rows`], in the room that is there already: a task packs megabytes many times.
+    pub(crate) fn fill(
+        &mut self,
+        side: Side,
+        (depth, count): (usize, usize),
+        mut read: impl FnMut(usize, Range<usize>, &mut [f32]),
+    ) {
         let each = side.each();
-        let mut values = vec![0.0; count.div_ceil(each) * depth * each];
-        let mut row = vec![0.0; count];
+        let panels = count.div_ceil(each);
+        (self.depth, self.count, self.each) = (depth, count, each);
+        self.values.resize(panels * depth * each, 0.0);
         for at in 0..depth {
-            read(at, &mut row);
-            let panels = values.chunks_exact_mut(depth * each);
-            for (panel, part) in panels.zip(row.chunks(each)) {
-                panel[at * each..][..part.len()].copy_from_slice(part);
+            let lines = self.values.chunks_exact_mut(depth * each).enumerate();
+            for (panel, values) in lines {
+                let columns = panel * each..((panel + 1) * each).min(count);
+                let line = &mut values[at * each..(at + 1) * each];
+                let (real, rest) = line.split_at_mut(columns.len());
+                read(at, columns, real);
+                rest.fill(0.0);
             }
         }
+    }
+
+    /// Of lines of `depth` numbers, `count` of them, which become the rows of a product; `number`
+    /// gives the numbers of one.
+    pub(crate) fn of_lines<I>(
+        (count, depth): (usize, usize),
+        numbers: impl Fn(usize) -> I + Sync,
+    ) -> Self
+    where
+        I: Iterator<Item = f32>,
+    {
+        let each = Side::Left.each();
+        let mut values = vec![0.0; count.div_ceil(each) * depth * each];
+        let panels = values.par_chunks_mut((depth * each).max(1)).enumerate();
+        panels.for_each(|(panel, values)| {
+            let first = panel * each;
+            for line in first..(first + each).min(count) {
+                let places = values[line - first..].iter_mut().step_by(each);
+                places
+                    .zip(numbers(line))
+                    .for_each(|(place, number)| *place = number);
+            }
+        });
         Self {
             depth,
             count,
@@ -81,20 +133,7 @@ impl Panels {
 
     /// Of the rows of a matrix `[count, depth]`, as a left factor.
     pub(crate) fn of_matrix(matrix: ArrayView2<'_, f32>) -> Self {
-        let (count, depth) = matrix.dim();
-        let each = Side::Left.each();
-        let mut values = vec![0.0; count.div_ceil(each) * depth * each];
-        for (at, row) in matrix.rows().into_iter().enumerate() {
-            let panel = &mut values[at / each * depth * each..][..depth * each];
-            let places = panel[at % each..].iter_mut().step_by(each);
-            places.zip(row).for_each(|(place, number)| *place = *number);
-        }
-        Self {
-            depth,
-            count,
-            each,
-            values,
-        }
+        Self::of_lines(matrix.dim(), |line| matrix.row(line).into_iter().copied())
     }
 
     /// What one tile takes of a row, from the column on at which the tile begins.
@@ -249,6 +288,7 @@ mod tests {
     use ndarray::Array2;
 
     use super::*;
+    use crate::algebra::MOST;
 
     fn numbers(rows: usize, columns: usize, seed: usize) -> Array2<f32> {
         Array2::from_shape_fn((rows, columns), |(row, column)| {
@@ -257,8 +297,8 @@ mod tests {
     }
 
     fn right(of: &Array2<f32>) -> Panels {
-        Panels::of_rows(Side::Right, of.dim(), |at, target| {
-            target.copy_from_slice(of.row(at).as_slice().unwrap());
+        Panels::of_rows(Side::Right, of.dim(), |at, columns, target| {
+            target.copy_from_slice(&of.row(at).as_slice().unwrap()[columns]);
         })
     }
 
@@ -279,19 +319,23 @@ mod tests {
 
     #[test]
     fn tiles_make_up_the_product() {
-        for (m, k, n) in [(1, 1, 1), (12, 5, 32), (13, 70, 33), (29, 3, 100)] {
-            let (a, b) = (numbers(m, k, 1), numbers(k, n, 2));
-            // Small whole numbers: nothing is rounded.
-            let found = product(&Panels::of_matrix(a.view()), &right(&b), Extent::All);
-            assert_eq!(found, a.dot(&b), "{m} x {k} x {n}");
+        for most in [16, 8, 4] {
+            MOST.set(most);
+            for (m, k, n) in [(1, 1, 1), (12, 5, 32), (13, 70, 33), (29, 3, 100)] {
+                let (a, b) = (numbers(m, k, 1), numbers(k, n, 2));
+                // Small whole numbers: nothing is rounded.
+                let found = product(&Panels::of_matrix(a.view()), &right(&b), Extent::All);
+                assert_eq!(found, a.dot(&b), "{m} x {k} x {n}, {most} lanes");
+            }
         }
     }
 
     #[test]
     fn both_sides_may_come_by_rows_and_columns_may_be_left_out() {
         let rows = numbers(40, 100, 3);
-        let left = Panels::of_rows(Side::Left, rows.dim(), |at, target| {
-            target.copy_from_slice(rows.row(at).as_slice().unwrap());
+        let mut left = right(&numbers(70, 30, 9));
+        left.fill(Side::Left, rows.dim(), |at, columns, target| {
+            target.copy_from_slice(&rows.row(at).as_slice().unwrap()[columns]);
         });
         let right = right(&rows);
         let all = rows.t().dot(&rows);

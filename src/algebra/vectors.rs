@@ -182,10 +182,15 @@ mod x86 {
 pub(crate) fn widest<L: Loop>(body: L) -> L::Output {
     #[cfg(target_arch = "x86_64")]
     {
-        let fused = is_x86_feature_detected!("avx2")
+        let most = most_lanes();
+        let fused = most >= 8
+            && is_x86_feature_detected!("avx2")
             && is_x86_feature_detected!("fma")
             && is_x86_feature_detected!("popcnt");
-        if fused && is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vl") {
+        let wide = most >= 16
+            && is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512vl");
+        if fused && wide {
             // SAFETY: all features that the function is compiled for were just found.
             return unsafe { in_sixteens(body) };
         }
@@ -195,6 +200,23 @@ pub(crate) fn widest<L: Loop>(body: L) -> L::Output {
         }
     }
     body.run::<Plain>()
+}
+
+/// Numbers of the widest vectors that are looked for.
+#[cfg(all(target_arch = "x86_64", not(test)))]
+const fn most_lanes() -> usize {
+    16
+}
+
+#[cfg(all(target_arch = "x86_64", test))]
+fn most_lanes() -> usize {
+    MOST.get()
+}
+
+#[cfg(test)]
+thread_local! {
+    /// Tests compute with narrower vectors, too: this processor's are not everybody's.
+    pub(crate) static MOST: std::cell::Cell<usize> = const { std::cell::Cell::new(16) };
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -232,7 +254,9 @@ mod tests {
         let b: Vec<f32> = (0..37).map(|at| (at % 5) as f32 - 1.0).collect();
         // Small whole numbers: nothing is rounded.
         let expected: f32 = a.iter().zip(&b).map(|(a, b)| a * b).sum();
-        assert_eq!(widest(Dot(&a, &b)), expected);
-        assert_eq!(Dot(&a, &b).run::<Plain>(), expected);
+        for most in [16, 8, 4] {
+            MOST.set(most);
+            assert_eq!(widest(Dot(&a, &b)), expected, "{most}");
+        }
     }
 }

@@ -97,37 +97,40 @@ impl Gram {
         let largest = largest.fold(0.0, f64::max);
         let scale = if largest > 0.0 { largest } else { 1.0 };
         // (W^T C W)_ii takes every pair once: twice what is below the diagonal, and the diagonal.
-        let mut triangle = Array2::<f32>::zeros((width, width));
-        let rows = triangle.rows_mut().into_iter().zip(self.sums.chunks(width));
-        for (row, (mut target, sums)) in rows.enumerate() {
-            let pairs = target.iter_mut().zip(&sums[..=row]);
-            pairs.for_each(|(target, sum)| *target = (2.0 * sum / scale) as f32);
-            target[row] *= 0.5;
-        }
-        let triangle = Panels::of_matrix(triangle.view());
+        let triangle = Panels::of_lines((width, width), |row| {
+            let line = &self.sums[row * width..=row * width + row];
+            line.iter().enumerate().map(move |(column, &sum)| {
+                let times = if column < row { 2.0 } else { 1.0 };
+                (times * sum / scale) as f32
+            })
+        });
         let blocks: Vec<usize> = (0..weights.inputs()).step_by(COLUMNS).collect();
-        let squares = blocks.par_iter().map(|&first| {
+        let squares = blocks.par_iter().map_init(Panels::empty, |right, &first| {
             let columns = first..(first + COLUMNS).min(weights.inputs());
-            squares(&triangle, weights, columns)
+            squares(&triangle, weights, columns, right)
         });
         let squares: Vec<Vec<f64>> = squares.collect();
         self.sums.fill(0.0);
         self.touched = false;
-        // What is 0 may come out as less by rounding.
+        // What is 0 may come out as less by rounding; what is no number stays none.
+        let rounded = |square: f64| if square < 0.0 { 0.0 } else { square };
         let squares = squares.concat().into_iter();
-        squares
-            .map(|square| f64::max(square, 0.0) * scale)
-            .collect()
+        squares.map(|square| rounded(square) * scale).collect()
     }
 }
 
-fn squares(triangle: &Panels, weights: &Matrix, columns: Range<usize>) -> Vec<f64> {
-    let size = (weights.outputs(), columns.len());
-    let right = Panels::of_rows(Side::Right, size, |unit, target| {
-        weights.read(unit, columns.clone(), target);
+fn squares(
+    triangle: &Panels,
+    weights: &Matrix,
+    columns: Range<usize>,
+    right: &mut Panels,
+) -> Vec<f64> {
+    let (size, first) = ((weights.outputs(), columns.len()), columns.start);
+    right.fill(Side::Right, size, |unit, part, target| {
+        weights.read(unit, first + part.start..first + part.end, target);
     });
     let mut squares = vec![0.0; columns.len()];
-    multiply(triangle, &right, Extent::Triangle, &mut |tile| {
+    multiply(triangle, right, Extent::Triangle, &mut |tile| {
         let squares = &mut squares[tile.column..tile.column + tile.columns];
         for (unit, line) in (tile.row..).zip(tile.lines()) {
             let weights = right.part(unit, tile.column);
@@ -142,9 +145,10 @@ fn squares(triangle: &Panels, weights: &Matrix, columns: Range<usize>) -> Vec<f6
 
 /// Some columns of rows, for one side of a product over the rows.
 fn panels(side: Side, rows: &Array2<f32>, columns: Range<usize>) -> Panels {
-    Panels::of_rows(side, (rows.nrows(), columns.len()), |at, target| {
+    let first = columns.start;
+    Panels::of_rows(side, (rows.nrows(), columns.len()), |at, part, target| {
         let row = rows.row(at);
         let row = row.as_slice().unwrap_or_default();
-        target.copy_from_slice(&row[columns.clone()]);
+        target.copy_from_slice(&row[first + part.start..first + part.end]);
     })
 }

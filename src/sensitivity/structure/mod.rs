@@ -111,8 +111,9 @@ pub(super) struct Structure {
     checked: Option<Checked>,
     /// Samples so far.
     seen: u64,
-    /// For rows.
+    /// For rows, and for those that follow from them.
     room: Vec<f32>,
+    spare: Vec<f32>,
 }
 
 impl Structure {
@@ -154,6 +155,7 @@ impl Structure {
             checked: None,
             seen: 0,
             room: Vec::new(),
+            spare: Vec::new(),
             chain,
             passes,
             classes,
@@ -457,7 +459,7 @@ impl Structure {
         let mut next = match at {
             0 => Array2::zeros((0, 0)),
             _ => rows_in(
-                Vec::new(),
+                std::mem::take(&mut self.spare),
                 (range.len() * classes, factors.weights.inputs()),
             ),
         };
@@ -481,7 +483,8 @@ impl Structure {
             }
         }
         if at > 0 {
-            *rows = next;
+            let done = std::mem::replace(rows, next);
+            self.spare = done.into_raw_vec_and_offset().0;
         }
         Ok(())
     }

@@ -46,23 +46,26 @@ impl Factors<'_> {
     pub(super) fn add(&self, sums: &mut [PowerSums], below: Option<Below<'_>>) -> Result<(), Bad> {
         let lefts = self.lefts();
         let tasks = tasks(self.weights.inputs(), COLUMNS, sums, below);
-        let done = tasks.into_par_iter().map(|mut task| {
-            let mut buffer = Vec::new();
-            let mut found = Ok(());
-            for (group, left) in self.groups.iter().zip(&lefts) {
-                let columns = task.columns.clone();
-                let size = (group.units.len(), columns.len());
-                let right = Panels::of_rows(Side::Right, size, |at, target| {
-                    self.weights.read(group.units[at], columns.clone(), target);
-                });
-                multiply(&left.rows, &right, Extent::All, &mut |tile| {
-                    if found.is_ok() {
-                        found = self.take(&mut task, left, tile, &mut buffer);
-                    }
-                });
-            }
-            found
-        });
+        let done = tasks
+            .into_par_iter()
+            .map_init(Panels::empty, |right, mut task| {
+                let mut buffer = Vec::new();
+                let mut found = Ok(());
+                for (group, left) in self.groups.iter().zip(&lefts) {
+                    let first = task.columns.start;
+                    let size = (group.units.len(), task.columns.len());
+                    right.fill(Side::Right, size, |at, part, target| {
+                        let columns = first + part.start..first + part.end;
+                        self.weights.read(group.units[at], columns, target);
+                    });
+                    multiply(&left.rows, right, Extent::All, &mut |tile| {
+                        if found.is_ok() {
+                            found = self.take(&mut task, left, tile, &mut buffer);
+                        }
+                    });
+                }
+                found
+            });
         first_error(done.collect())
     }
 
@@ -117,20 +120,25 @@ impl Factors<'_> {
         let active: Vec<Vec<usize>> = groups.map(|group| patterns.any(&group.samples)).collect();
         let targets: Vec<_> = rows.axis_chunks_iter_mut(Axis(1), COLUMNS).collect();
         let targets = targets.into_par_iter().enumerate();
-        targets.for_each(|(block, mut target)| {
+        targets.for_each_init(Panels::empty, |right, (block, mut target)| {
+            target.fill(0.0);
             let start = block * COLUMNS;
             let columns = start..start + target.ncols();
             let mut all = vec![0.0; columns.len()];
             for ((group, left), active) in self.groups.iter().zip(&lefts).zip(&active) {
                 let active = within(active, &columns);
                 let size = (group.units.len(), active.len());
-                let right = Panels::of_rows(Side::Right, size, |at, target| {
-                    self.weights
-                        .read(group.units[at], columns.clone(), &mut all);
-                    let pairs = target.iter_mut().zip(active);
-                    pairs.for_each(|(target, unit)| *target = all[unit - start]);
+                right.fill(Side::Right, size, |at, part, target| {
+                    let units = &active[part];
+                    let (Some(&first), Some(&last)) = (units.first(), units.last()) else {
+                        return;
+                    };
+                    let all = &mut all[..=last - first];
+                    self.weights.read(group.units[at], first..last + 1, all);
+                    let pairs = target.iter_mut().zip(units);
+                    pairs.for_each(|(target, unit)| *target = all[unit - first]);
                 });
-                multiply(&left.rows, &right, Extent::All, &mut |tile| {
+                multiply(&left.rows, right, Extent::All, &mut |tile| {
                     let units = &active[tile.column..tile.column + tile.columns];
                     for (row, line) in (tile.row..).zip(tile.lines()) {
                         let sample = left.samples[row];

@@ -1,7 +1,10 @@
 //! Chains against the gradient graph in the engine, which knows nothing of them.
 
+mod cases;
+
 use super::{Structure, chain::Chain, has_worst_case, worst_case};
 use crate::{
+    algebra::MOST,
     data::Batch,
     engine::{Engine, testing::engines},
     features::testing::{Dense, batch, features, opened, part},
@@ -13,135 +16,12 @@ use crate::{
         power_sums::PowerSums, score, score_norms,
     },
 };
+use cases::{Case, cases};
 
 /// Products in another order, and up to two thousand roundings one after the other.
 const RTOL: f64 = 1e-5;
 
 const P: [Norm; 4] = [Norm::P(1.0), Norm::P(2.0), Norm::P(7.5), Norm::Inf];
-
-struct Case {
-    widths: &'static [usize],
-    activation: &'static str,
-    ending: &'static str,
-    of: Of,
-    samples: usize,
-    norms: Vec<(Norm, Norm)>,
-    /// Part of what is said about the way.
-    way: &'static str,
-}
-
-impl Case {
-    fn new(widths: &'static [usize], way: &'static str) -> Self {
-        Self {
-            widths,
-            activation: "Relu",
-            ending: "Softmax",
-            of: Of::Probabilities,
-            samples: 12,
-            norms: P
-                .iter()
-                .map(|&p| (p, p))
-                .chain([(Norm::P(1.0), Norm::P(2.0))])
-                .collect(),
-            way,
-        }
-    }
-
-    fn squares(mut self) -> Self {
-        self.norms = vec![(Norm::P(2.0), Norm::P(2.0))];
-        self
-    }
-}
-
-fn cases() -> Vec<Case> {
-    vec![
-        // one dense layer
-        Case::new(&[9, 5], "features in closed form"),
-        Case {
-            ending: "",
-            ..Case::new(&[9, 5], "features in closed form")
-        },
-        Case {
-            ending: "Sigmoid",
-            ..Case::new(&[9, 5], "features in closed form")
-        },
-        // more columns than a task takes
-        Case::new(&[300, 4], "features in closed form"),
-        // two, like samples
-        Case {
-            samples: 60,
-            ..Case::new(&[40, 6, 4], "features from those of like samples")
-        },
-        Case {
-            samples: 60,
-            of: Of::Logits,
-            ..Case::new(&[40, 6, 4], "features from those of like samples")
-        },
-        Case {
-            samples: 60,
-            ending: "Sigmoid",
-            ..Case::new(&[33, 6, 5], "features from those of like samples")
-        },
-        Case::new(&[600, 70, 4], "features from those of like samples"),
-        // rows in one block, in two, in three that are filled up
-        Case {
-            samples: 60,
-            ..Case::new(&[40, 6, 2], "features from those of like samples")
-        },
-        Case {
-            samples: 60,
-            ..Case::new(&[40, 6, 12], "features from those of like samples")
-        },
-        Case {
-            samples: 60,
-            of: Of::Logits,
-            ..Case::new(&[37, 6, 26], "features from those of like samples")
-        },
-        // more samples than are compared, and than are grouped
-        Case {
-            samples: 1100,
-            ..Case::new(&[20, 6, 4], "features from those of like samples")
-        },
-        Case {
-            samples: 600,
-            ..Case::new(&[40, 20, 4], "features by sums of products").squares()
-        },
-        // two, products over groups
-        Case {
-            activation: "LeakyRelu",
-            ..Case::new(&[40, 20, 4], "features by products over active units")
-        },
-        Case {
-            activation: "HardSwish",
-            of: Of::Logits,
-            ..Case::new(&[40, 20, 4], "features by products over active units")
-        },
-        Case {
-            activation: "Softplus",
-            ending: "Sigmoid",
-            ..Case::new(&[40, 20, 4], "features by products over active units")
-        },
-        // squares alone
-        Case::new(&[40, 20, 4], "features by sums of products").squares(),
-        Case {
-            samples: 40,
-            ..Case::new(&[300, 150, 4], "features by sums of products").squares()
-        },
-        Case {
-            activation: "Tanh",
-            ..Case::new(&[40, 20, 9], "features by sums of products").squares()
-        },
-        // three, with all norms and with one
-        Case::new(&[30, 20, 14, 4], "fc1 by products over active units"),
-        Case::new(&[600, 140, 20, 4], "fc1 by sums of products").squares(),
-        Case {
-            activation: "Elu",
-            ..Case::new(&[30, 20, 14, 10, 4], "fc2 by sums of products").squares()
-        },
-        // more rows than a tile takes, of one sample
-        Case::new(&[30, 20, 12, 140], "features by products over active units"),
-    ]
-}
 
 fn request<'r>(
     engine: &'r dyn Engine,
@@ -224,49 +104,65 @@ fn by_gradient(
 fn chains_score_as_their_gradient_graphs_do() {
     for engine in engines() {
         for (at, case) in cases().into_iter().enumerate() {
-            let Case {
-                widths,
-                of,
-                samples,
-                ..
-            } = case;
-            let what = format!(
-                "{} {widths:?} {} {}",
-                engine.info(),
-                case.activation,
-                case.ending
-            );
-            let mut net = Dense::random(widths, case.ending, at as u64 + 1);
-            net.activation = case.activation;
-            let model = net.model();
-            let data = batch(&[samples, widths[0]], 2, at as u64);
-            let wanted = (of, &*case.norms);
-            let expected = by_gradient(&*engine, &model, wanted, &data);
-            let halves = vec![
-                part(&data, 0, samples / 2),
-                part(&data, samples / 2, samples),
-            ];
-            for batches in [vec![data.clone()], halves] {
-                let whole = batches.len() == 1;
-                let found = scored(&*engine, &model, wanted, batches);
-                let way = found[0].report.way.clone().unwrap_or_default();
-                assert!(!whole || way.contains(case.way), "{what}: {way}");
-                for ((norms, found), expected) in case.norms.iter().zip(found).zip(&expected) {
-                    for (layer, expected) in found.scores.layers.iter().zip(expected) {
-                        let largest = expected.iter().copied().fold(0.0, f64::max);
-                        for (neuron, (found, expected)) in
-                            layer.values.iter().zip(expected).enumerate()
-                        {
-                            let error = (found - expected).abs() / largest;
-                            assert!(
-                                error < RTOL,
-                                "{what}, p {} q {}, {} {neuron}: {found} is not {expected}",
-                                norms.0,
-                                norms.1,
-                                layer.name
-                            );
-                        }
-                    }
+            assert_scores(&*engine, &case, at);
+        }
+    }
+}
+
+#[test]
+fn narrower_vectors_score_the_same() {
+    let engine = &engines()[0];
+    for most in [8, 4] {
+        // A pool of its own: others go on with the widest.
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(2);
+        let pool = pool.start_handler(move |_| MOST.set(most)).build().unwrap();
+        pool.install(|| {
+            for (at, case) in cases().into_iter().enumerate() {
+                assert_scores(&**engine, &case, at);
+            }
+        });
+    }
+}
+
+/// A case, in one batch and in two, against its gradient graph.
+fn assert_scores(engine: &dyn Engine, case: &Case, at: usize) {
+    let Case {
+        widths, samples, ..
+    } = *case;
+    let what = format!(
+        "{} {widths:?} {} {}",
+        engine.info(),
+        case.activation,
+        case.ending
+    );
+    let mut net = Dense::random(widths, case.ending, at as u64 + 1);
+    net.activation = case.activation;
+    let model = net.model();
+    let data = batch(&[samples, widths[0]], 2, at as u64);
+    let wanted = (case.of, &*case.norms);
+    let expected = by_gradient(engine, &model, wanted, &data);
+    let halves = vec![
+        part(&data, 0, samples / 2),
+        part(&data, samples / 2, samples),
+    ];
+    for batches in [vec![data.clone()], halves] {
+        let whole = batches.len() == 1;
+        let found = scored(engine, &model, wanted, batches);
+        let way = found[0].report.way.clone().unwrap_or_default();
+        assert!(!whole || way.contains(case.way), "{what}: {way}");
+        for ((norms, found), expected) in case.norms.iter().zip(found).zip(&expected) {
+            for (layer, expected) in found.scores.layers.iter().zip(expected) {
+                let largest = expected.iter().copied().fold(0.0, f64::max);
+                let pairs = layer.values.iter().zip(expected).enumerate();
+                for (neuron, (found, expected)) in pairs {
+                    let error = (found - expected).abs() / largest;
+                    assert!(
+                        error < RTOL,
+                        "{what}, p {} q {}, {} {neuron}: {found} is not {expected}",
+                        norms.0,
+                        norms.1,
+                        layer.name
+                    );
                 }
             }
         }
