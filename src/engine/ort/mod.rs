@@ -16,6 +16,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ::ort::ep::CUDA;
+use ::ort::ep::cuda::ConvAlgorithmSearch;
 use ::ort::session::Session as OrtSession;
 use ::ort::session::builder::SessionBuilder;
 
@@ -128,7 +129,9 @@ impl OnnxRuntime {
         if let Provider::Cuda(device) = self.provider {
             let cuda = CUDA::default()
                 .with_device_id(i32::try_from(device).unwrap_or(i32::MAX))
-                .with_tf32(self.info.precision == Some(Precision::Tf32));
+                .with_tf32(self.info.precision == Some(Precision::Tf32))
+                // The default times all algorithms anew for every layer and batch size: seconds.
+                .with_conv_algorithm_search(ConvAlgorithmSearch::Heuristic);
             builder = builder
                 .with_execution_providers([cuda.build().error_on_failure()])?
                 .with_logger(placement::listener(self.info.on_cpu.clone()))?
