@@ -6,13 +6,13 @@
 
 use std::{fmt, ops::Range};
 
-use ndarray::{Array2, Axis, Slice, linalg::general_mat_mul};
-use rayon::prelude::*;
+use ndarray::Array2;
 
-use super::product::{BLOCK, add_gram, add_product, part, part_mut, product, symmetrise};
+use super::product::{add_gram, add_product, part, part_mut, product, symmetrise};
+use super::{Loop, Vectors, widest};
 
 /// Columns of a block.
-const PANEL: usize = 128;
+const PANEL: usize = 64;
 
 /// The factor of a symmetric positive definite matrix.
 #[derive(Clone, Debug)]
@@ -158,25 +158,18 @@ impl Cholesky {
         let count = self.order();
         let mut result: Array2<f64> = Array2::eye(count);
         for (panel, inverse) in panels(count).zip(&self.inverses) {
-            let mut place = part_mut(result.view_mut(), panel.clone(), 0..panel.end);
+            let end = panel.end;
+            let mut place = part_mut(result.view_mut(), panel.clone(), 0..end);
             let rows = product(inverse.view(), place.view());
             place.fill(0.0);
-            let blocks = result.axis_chunks_iter_mut(Axis(0), BLOCK).into_par_iter();
-            blocks.enumerate().for_each(|(block, mut target)| {
-                let height = target.nrows();
-                let (first, end) = (block * BLOCK, block * BLOCK + height);
-                // A panel is a whole number of blocks, so none lies astride its end.
-                if first < panel.end {
-                    let left = part(rows.view(), 0..rows.nrows(), first..end);
-                    let right = part(rows.view(), 0..rows.nrows(), 0..end);
-                    let mut target = part_mut(target.view_mut(), 0..height, 0..end);
-                    general_mat_mul(1.0, &left.t(), &right, 1.0, &mut target);
-                } else {
-                    let left = part(self.factor.view(), first..end, panel.clone());
-                    let mut target = part_mut(target.view_mut(), 0..height, 0..panel.end);
-                    general_mat_mul(-1.0, &left, &rows, 1.0, &mut target);
-                }
-            });
+            let below = part(self.factor.view(), end..count, panel);
+            let rest = part_mut(result.view_mut(), end..count, 0..end);
+            add_product(rest, -1.0, below, rows.view());
+            add_gram(
+                part_mut(result.view_mut(), 0..end, 0..end),
+                1.0,
+                rows.view(),
+            );
         }
         symmetrise(&mut result);
         result
@@ -193,47 +186,93 @@ fn panels(count: usize) -> impl Iterator<Item = Range<usize>> {
 /// The transpose is worked on: what each column takes from those behind it then lies in rows.
 fn factor_small(a: &mut Array2<f64>, smallest: &[f64]) -> Result<(), NotPositiveDefinite> {
     let count = a.nrows();
-    let mut upper = a.t().as_standard_layout().into_owned();
-    for pivot in 0..count {
-        let (mut done, mut behind) = upper.view_mut().split_at(Axis(0), pivot + 1);
-        let mut row = done.row_mut(pivot);
-        let value = row[pivot];
+    let mut upper: Vec<f64> = a.t().iter().copied().collect();
+    let mut behind = upper.as_mut_slice();
+    for (pivot, smallest) in smallest.iter().enumerate() {
+        let (row, rest) = behind.split_at_mut(count);
+        let row = &mut row[pivot..];
+        let value = row[0];
         // Also false for NaN.
-        if !(value > smallest[pivot] && value.is_finite()) {
+        if !(value > *smallest && value.is_finite()) {
             return Err(NotPositiveDefinite { pivot, value });
         }
-        row /= value.sqrt();
-        let row = row.slice_axis(Axis(0), Slice::from(pivot + 1..));
-        for (at, mut other) in behind.rows_mut().into_iter().enumerate() {
-            let mut rest = other.slice_axis_mut(Axis(0), Slice::from(pivot + 1 + at..));
-            rest.scaled_add(-row[at], &row.slice_axis(Axis(0), Slice::from(at..)));
-        }
+        row.iter_mut().for_each(|number| *number /= value.sqrt());
+        widest(Take {
+            row: &row[1..],
+            rest,
+            count,
+        });
+        behind = rest;
     }
     for ((row, column), value) in a.indexed_iter_mut() {
         *value = if column > row {
             0.0
         } else {
-            upper[[column, row]]
+            upper[column * count + row]
         };
     }
     Ok(())
+}
+
+/// Takes the products of a row from the triangle below it, all of whose rows have `count` numbers.
+struct Take<'r> {
+    row: &'r [f64],
+    rest: &'r mut [f64],
+    count: usize,
+}
+
+impl Loop for Take<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<V: Vectors>(self) {
+        let first = self.count - self.row.len();
+        for (at, other) in self.rest.chunks_exact_mut(self.count).enumerate() {
+            let row = &self.row[at..];
+            let other = &mut other[first + at..];
+            for (number, value) in other.iter_mut().zip(row) {
+                *number = V::multiply_add_double(-row[0], *value, *number);
+            }
+        }
+    }
 }
 
 /// The inverse of a lower triangle.
 fn invert_small(triangle: &Array2<f64>) -> Array2<f64> {
     let count = triangle.nrows();
     let mut inverse = Array2::<f64>::eye(count);
-    for row in 0..count {
-        let (done, mut rest) = inverse.view_mut().split_at(Axis(0), row);
-        let mut target = rest.row_mut(0);
-        for (at, (before, factor)) in done.rows().into_iter().zip(triangle.row(row)).enumerate() {
-            let reach = Slice::from(..=at);
-            let mut target = target.slice_axis_mut(Axis(0), reach);
-            target.scaled_add(-factor, &before.slice_axis(Axis(0), reach));
-        }
-        target /= triangle[[row, row]];
+    if let Some(numbers) = inverse.as_slice_mut() {
+        widest(Invert { triangle, numbers });
     }
     inverse
+}
+
+struct Invert<'t> {
+    triangle: &'t Array2<f64>,
+    /// The unit matrix, which becomes the inverse.
+    numbers: &'t mut [f64],
+}
+
+impl Loop for Invert<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<V: Vectors>(self) {
+        let count = self.triangle.nrows();
+        for (row, factors) in self.triangle.rows().into_iter().enumerate() {
+            let (done, rest) = self.numbers.split_at_mut(row * count);
+            let target = &mut rest[..=row];
+            for (at, before) in done.chunks_exact(count).enumerate() {
+                let pairs = target[..=at].iter_mut().zip(before);
+                let factor = -factors[at];
+                pairs.for_each(|(number, value)| {
+                    *number = V::multiply_add_double(factor, *value, *number);
+                });
+            }
+            let own = factors[row];
+            target.iter_mut().for_each(|number| *number /= own);
+        }
+    }
 }
 
 #[cfg(test)]

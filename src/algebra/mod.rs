@@ -2,11 +2,12 @@
 //!
 //! Everything works in blocks of a fixed size, and each block of a result is computed by one task:
 //! results do not depend on the number of threads. What is passed in and out are
-//! [`ndarray::Array2`]s in row-major order. Loops and products in f32 for scoring are in `vectors` and
-//! `tiles`. Nothing here knows of models or layers.
+//! [`ndarray::Array2`]s in row-major order. Products in f64 are in `doubles`, loops and
+//! products in f32 for scoring in `vectors` and `tiles`. Nothing here knows of models or layers.
 
 mod cholesky;
 mod covariance;
+mod doubles;
 mod product;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -2,12 +2,12 @@
 
 use std::ops::Range;
 
-use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, Slice, linalg::general_mat_mul};
-use rayon::prelude::*;
+use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, Slice};
 
-/// Rows of a result that one task computes. Fixed, so that nothing depends on the number of
-/// threads; from 64 on, packing the operands is a small share of a product's time.
-pub(super) const BLOCK: usize = 64;
+use super::doubles::{self, Half};
+
+/// Rows and columns that are copied at a time.
+const BLOCK: usize = 64;
 
 /// A block of a matrix. (ndarray's `s!` expands to unsafe code, which this crate forbids.)
 ///
@@ -46,31 +46,18 @@ pub fn product(a: ArrayView2<'_, f64>, b: ArrayView2<'_, f64>) -> Array2<f64> {
 
 /// `target += factor·a·b`.
 pub(super) fn add_product(
-    mut target: ArrayViewMut2<'_, f64>,
+    target: ArrayViewMut2<'_, f64>,
     factor: f64,
     a: ArrayView2<'_, f64>,
     b: ArrayView2<'_, f64>,
 ) {
-    let blocks = target.axis_chunks_iter_mut(Axis(0), BLOCK).into_par_iter();
-    let rows = a.axis_chunks_iter(Axis(0), BLOCK).into_par_iter();
-    blocks.zip(rows).for_each(|(mut block, rows)| {
-        general_mat_mul(factor, &rows, &b, 1.0, &mut block);
-    });
+    doubles::add(target, factor, a, b, Half::Both);
 }
 
 /// Adds `factor·rows^T·rows` of `rows` `[N, F]` to the lower triangle of `target` `[F, F]`; what is
 /// above the diagonal is left undefined until [`symmetrise`].
-pub fn add_gram(mut target: ArrayViewMut2<'_, f64>, factor: f64, rows: ArrayView2<'_, f64>) {
-    let blocks = target.axis_chunks_iter_mut(Axis(0), BLOCK).into_par_iter();
-    blocks.enumerate().for_each(|(block, mut target)| {
-        let first = block * BLOCK;
-        let end = first + target.nrows();
-        let height = target.nrows();
-        let left = part(rows, 0..rows.nrows(), first..end);
-        let right = part(rows, 0..rows.nrows(), 0..end);
-        let mut target = part_mut(target.view_mut(), 0..height, 0..end);
-        general_mat_mul(factor, &left.t(), &right, 1.0, &mut target);
-    });
+pub fn add_gram(target: ArrayViewMut2<'_, f64>, factor: f64, rows: ArrayView2<'_, f64>) {
+    doubles::add(target, factor, rows.t(), rows, Half::Lower);
 }
 
 /// Copies the lower triangle over the upper one.

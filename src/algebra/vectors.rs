@@ -1,7 +1,7 @@
 //! Loops that are compiled once for each width of vectors, and run in the widest that the processor has.
 //!
 //! A program for all x86-64 processors may use vectors of four f32 only; nearly all have eight, many
-//! sixteen, and units that multiply and add in one instruction. What runs for seconds is therefore
+//! sixteen, and units that multiply and add in one instruction; half as many f64. What runs for seconds is therefore
 //! written as a [`Loop`], and [`widest`] chooses among its copies.
 //!
 //! One of two places with `unsafe`: functions that are compiled for a feature of the processor may
@@ -52,6 +52,23 @@ pub(crate) trait Vectors {
 
     /// The same of single numbers; LLVM puts those of a loop into vectors.
     fn multiply_add(a: f32, b: f32, c: f32) -> f32;
+
+    /// Half as many f64, in one register; what follows is as above.
+    type Doubles: Copy;
+
+    fn load_doubles(numbers: &[f64]) -> Self::Doubles;
+
+    fn splat_double(number: f64) -> Self::Doubles;
+
+    fn store_doubles(lanes: Self::Doubles, numbers: &mut [f64]);
+
+    fn add_product_of_doubles(
+        a: Self::Doubles,
+        b: Self::Doubles,
+        c: Self::Doubles,
+    ) -> Self::Doubles;
+
+    fn multiply_add_double(a: f64, b: f64, c: f64) -> f64;
 }
 
 /// Processors of which nothing is known.
@@ -88,13 +105,49 @@ impl Vectors for Plain {
             false => a * b + c,
         }
     }
+
+    type Doubles = [f64; 2];
+
+    #[inline(always)]
+    fn load_doubles(numbers: &[f64]) -> Self::Doubles {
+        *numbers.first_chunk().expect("enough numbers")
+    }
+
+    #[inline(always)]
+    fn splat_double(number: f64) -> Self::Doubles {
+        [number; 2]
+    }
+
+    #[inline(always)]
+    fn store_doubles(lanes: Self::Doubles, numbers: &mut [f64]) {
+        *numbers.first_chunk_mut().expect("enough room") = lanes;
+    }
+
+    #[inline(always)]
+    fn add_product_of_doubles(
+        a: Self::Doubles,
+        b: Self::Doubles,
+        c: Self::Doubles,
+    ) -> Self::Doubles {
+        std::array::from_fn(|lane| Self::multiply_add_double(a[lane], b[lane], c[lane]))
+    }
+
+    #[inline(always)]
+    fn multiply_add_double(a: f64, b: f64, c: f64) -> f64 {
+        match cfg!(target_arch = "aarch64") {
+            true => a.mul_add(b, c),
+            false => a * b + c,
+        }
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use std::arch::x86_64::{
-        __m256, __m512, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_set1_ps, _mm256_storeu_ps,
-        _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_set1_ps, _mm512_storeu_ps,
+        __m256, __m256d, __m512, __m512d, _mm256_fmadd_pd, _mm256_fmadd_ps, _mm256_loadu_pd,
+        _mm256_loadu_ps, _mm256_set1_pd, _mm256_set1_ps, _mm256_storeu_pd, _mm256_storeu_ps,
+        _mm512_fmadd_pd, _mm512_fmadd_ps, _mm512_loadu_pd, _mm512_loadu_ps, _mm512_set1_pd,
+        _mm512_set1_ps, _mm512_storeu_pd, _mm512_storeu_ps,
     };
 
     use super::Vectors;
@@ -139,6 +192,43 @@ mod x86 {
         fn multiply_add(a: f32, b: f32, c: f32) -> f32 {
             a.mul_add(b, c)
         }
+
+        type Doubles = __m256d;
+
+        #[inline(always)]
+        fn load_doubles(numbers: &[f64]) -> Self::Doubles {
+            let numbers: &[f64; 4] = numbers.first_chunk().expect("enough numbers");
+            // SAFETY: four numbers are there, and so is AVX.
+            unsafe { _mm256_loadu_pd(numbers.as_ptr()) }
+        }
+
+        #[inline(always)]
+        fn splat_double(number: f64) -> Self::Doubles {
+            // SAFETY: AVX is there.
+            unsafe { _mm256_set1_pd(number) }
+        }
+
+        #[inline(always)]
+        fn store_doubles(lanes: Self::Doubles, numbers: &mut [f64]) {
+            let numbers: &mut [f64; 4] = numbers.first_chunk_mut().expect("enough room");
+            // SAFETY: there is room for four numbers, and AVX.
+            unsafe { _mm256_storeu_pd(numbers.as_mut_ptr(), lanes) }
+        }
+
+        #[inline(always)]
+        fn add_product_of_doubles(
+            a: Self::Doubles,
+            b: Self::Doubles,
+            c: Self::Doubles,
+        ) -> Self::Doubles {
+            // SAFETY: FMA is there.
+            unsafe { _mm256_fmadd_pd(a, b, c) }
+        }
+
+        #[inline(always)]
+        fn multiply_add_double(a: f64, b: f64, c: f64) -> f64 {
+            a.mul_add(b, c)
+        }
     }
 
     impl Vectors for Sixteens {
@@ -173,6 +263,43 @@ mod x86 {
 
         #[inline(always)]
         fn multiply_add(a: f32, b: f32, c: f32) -> f32 {
+            a.mul_add(b, c)
+        }
+
+        type Doubles = __m512d;
+
+        #[inline(always)]
+        fn load_doubles(numbers: &[f64]) -> Self::Doubles {
+            let numbers: &[f64; 8] = numbers.first_chunk().expect("enough numbers");
+            // SAFETY: eight numbers are there, and so is AVX-512.
+            unsafe { _mm512_loadu_pd(numbers.as_ptr()) }
+        }
+
+        #[inline(always)]
+        fn splat_double(number: f64) -> Self::Doubles {
+            // SAFETY: AVX-512 is there.
+            unsafe { _mm512_set1_pd(number) }
+        }
+
+        #[inline(always)]
+        fn store_doubles(lanes: Self::Doubles, numbers: &mut [f64]) {
+            let numbers: &mut [f64; 8] = numbers.first_chunk_mut().expect("enough room");
+            // SAFETY: there is room for eight numbers, and AVX-512.
+            unsafe { _mm512_storeu_pd(numbers.as_mut_ptr(), lanes) }
+        }
+
+        #[inline(always)]
+        fn add_product_of_doubles(
+            a: Self::Doubles,
+            b: Self::Doubles,
+            c: Self::Doubles,
+        ) -> Self::Doubles {
+            // SAFETY: AVX-512 is there.
+            unsafe { _mm512_fmadd_pd(a, b, c) }
+        }
+
+        #[inline(always)]
+        fn multiply_add_double(a: f64, b: f64, c: f64) -> f64 {
             a.mul_add(b, c)
         }
     }
@@ -238,6 +365,24 @@ mod tests {
     /// A sum of products, by way of whatever instructions.
     struct Dot<'d>(&'d [f32], &'d [f32]);
 
+    /// Products of two vectors in f64, lane by lane and one by one.
+    struct Doubles<'d>(&'d [f64], &'d [f64]);
+
+    impl Loop for Doubles<'_> {
+        type Output = (Vec<f64>, Vec<f64>);
+
+        #[inline(always)]
+        fn run<V: Vectors>(self) -> Self::Output {
+            let (a, b) = (V::load_doubles(self.0), V::load_doubles(self.1));
+            let mut lanes = vec![0.0; V::LANES / 2];
+            let sums = V::add_product_of_doubles(a, b, V::splat_double(1.0));
+            V::store_doubles(sums, &mut lanes);
+            let pairs = self.0.iter().zip(self.1).take(V::LANES / 2);
+            let single = pairs.map(|(a, b)| V::multiply_add_double(*a, *b, 1.0));
+            (lanes, single.collect())
+        }
+    }
+
     impl Loop for Dot<'_> {
         type Output = f32;
 
@@ -257,6 +402,17 @@ mod tests {
         for most in [16, 8, 4] {
             MOST.set(most);
             assert_eq!(widest(Dot(&a, &b)), expected, "{most}");
+        }
+    }
+
+    #[test]
+    fn lanes_of_doubles_are_their_numbers() {
+        let a: Vec<f64> = (0..8).map(|at| f64::from(at) / 3.0).collect();
+        for most in [16, 8, 4] {
+            MOST.set(most);
+            let (lanes, single) = widest(Doubles(&a, &a[..]));
+            assert_eq!(lanes, single, "{most}");
+            assert!((lanes[1] - (1.0 + 1.0 / 9.0)).abs() < 1e-15, "{most}");
         }
     }
 }
