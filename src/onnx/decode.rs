@@ -36,18 +36,18 @@ pub(super) fn decode(proto: &TensorProto) -> Result<Tensor> {
 
 pub(super) fn encode(tensor: &Tensor, name: String) -> TensorProto {
     let raw: Vec<u8> = match tensor.data() {
-        TensorData::F32(v) => v.iter().flat_map(|x| x.to_le_bytes()).collect(),
-        TensorData::F64(v) => v.iter().flat_map(|x| x.to_le_bytes()).collect(),
-        TensorData::F16(v) => v.iter().flat_map(|x| x.to_le_bytes()).collect(),
-        TensorData::BF16(v) => v.iter().flat_map(|x| x.to_le_bytes()).collect(),
-        TensorData::I8(v) => v.iter().flat_map(|x| x.to_le_bytes()).collect(),
-        TensorData::I16(v) => v.iter().flat_map(|x| x.to_le_bytes()).collect(),
-        TensorData::I32(v) => v.iter().flat_map(|x| x.to_le_bytes()).collect(),
-        TensorData::I64(v) => v.iter().flat_map(|x| x.to_le_bytes()).collect(),
+        TensorData::F32(v) => bytes(v, |x| x.to_le_bytes()),
+        TensorData::F64(v) => bytes(v, |x| x.to_le_bytes()),
+        TensorData::F16(v) => bytes(v, |x| x.to_le_bytes()),
+        TensorData::BF16(v) => bytes(v, |x| x.to_le_bytes()),
+        TensorData::I8(v) => bytes(v, |x| x.to_le_bytes()),
+        TensorData::I16(v) => bytes(v, |x| x.to_le_bytes()),
+        TensorData::I32(v) => bytes(v, |x| x.to_le_bytes()),
+        TensorData::I64(v) => bytes(v, |x| x.to_le_bytes()),
         TensorData::U8(v) => v.clone(),
-        TensorData::U16(v) => v.iter().flat_map(|x| x.to_le_bytes()).collect(),
-        TensorData::U32(v) => v.iter().flat_map(|x| x.to_le_bytes()).collect(),
-        TensorData::U64(v) => v.iter().flat_map(|x| x.to_le_bytes()).collect(),
+        TensorData::U16(v) => bytes(v, |x| x.to_le_bytes()),
+        TensorData::U32(v) => bytes(v, |x| x.to_le_bytes()),
+        TensorData::U64(v) => bytes(v, |x| x.to_le_bytes()),
         TensorData::Bool(v) => v.iter().map(|&x| u8::from(x)).collect(),
     };
     TensorProto {
@@ -78,13 +78,13 @@ pub(super) fn raw_bytes(proto: &TensorProto, layout: &Layout) -> Result<Bytes> {
     }
     let bytes: Vec<u8> = match layout.dtype {
         DataType::Float | DataType::Complex64 => {
-            flatten(&proto.float_data, |value| value.to_le_bytes())
+            bytes(&proto.float_data, |value| value.to_le_bytes())
         }
         DataType::Double | DataType::Complex128 => {
-            flatten(&proto.double_data, |value| value.to_le_bytes())
+            bytes(&proto.double_data, |value| value.to_le_bytes())
         }
-        DataType::Int64 => flatten(&proto.int64_data, |value| value.to_le_bytes()),
-        DataType::Uint64 => flatten(&proto.uint64_data, |value| value.to_le_bytes()),
+        DataType::Int64 => bytes(&proto.int64_data, |value| value.to_le_bytes()),
+        DataType::Uint64 => bytes(&proto.uint64_data, |value| value.to_le_bytes()),
         DataType::Uint32 => narrow_u32(proto)?,
         DataType::String | DataType::Undefined => return Err(unsupported(proto, layout.dtype)),
         dtype => narrow_i32(proto, dtype)?,
@@ -92,8 +92,14 @@ pub(super) fn raw_bytes(proto: &TensorProto, layout: &Layout) -> Result<Bytes> {
     Ok(bytes.into())
 }
 
-fn flatten<T: Copy, const N: usize>(values: &[T], to_bytes: impl Fn(T) -> [u8; N]) -> Vec<u8> {
-    values.iter().flat_map(|&value| to_bytes(value)).collect()
+/// The inverse of [`values`]: a plain copy as well, which flattening the arrays would not be.
+fn bytes<T: Copy, const N: usize>(values: &[T], to_bytes: impl Fn(T) -> [u8; N]) -> Vec<u8> {
+    let mut bytes = vec![0; values.len() * N];
+    let (chunks, _) = bytes.as_chunks_mut::<N>();
+    for (chunk, &value) in chunks.iter_mut().zip(values) {
+        *chunk = to_bytes(value);
+    }
+    bytes
 }
 
 /// Generic in the conversion, so that it becomes a plain copy on most machines.
