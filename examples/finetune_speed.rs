@@ -231,7 +231,7 @@ fn products(engine: &dyn Engine, setting: &Setting, count: u64, fused: bool) -> 
         graph.output.push(port(&next, fixed(outputs, inputs)));
         feedback.push((next, w));
     }
-    let mut steps = engine.load_steps(&ModelProto::new(graph, OPSET), &feedback, initial)?;
+    let mut steps = engine.load_steps(&ModelProto::new(graph, OPSET), &feedback, initial.into())?;
     for _ in 0..3 {
         steps.step(&[])?;
     }

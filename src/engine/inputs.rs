@@ -66,30 +66,41 @@ pub(super) fn arrange<'t>(
         if given.next().is_some() {
             return Err(fail(format!("input {:?} is given twice", port.name)));
         }
-        if !fits(port, tensor) {
-            return Err(fail(format!(
-                "input {:?} should be {}, but is {}",
-                port.name,
-                describe(port.dtype, port.dims.as_deref()),
-                describe(tensor.dtype(), Some(&fixed(tensor.shape()))),
-            )));
-        }
+        check(engine, port, tensor.dtype(), tensor.shape())?;
         arranged.push(*tensor);
     }
     Ok(arranged)
 }
 
-fn fits(port: &Port, tensor: &Tensor) -> bool {
-    let same_type = port.dtype == DataType::Undefined || port.dtype == tensor.dtype();
+/// Whether a value of this type and shape may be given to a port.
+pub(super) fn check(
+    engine: &'static str,
+    port: &Port,
+    dtype: DataType,
+    shape: &[usize],
+) -> Result<()> {
+    if fits(port, dtype, shape) {
+        return Ok(());
+    }
+    Err(Error::Engine {
+        engine,
+        what: format!(
+            "input {:?} should be {}, but is {}",
+            port.name,
+            describe(port.dtype, port.dims.as_deref()),
+            describe(dtype, Some(&fixed(shape))),
+        ),
+    })
+}
+
+fn fits(port: &Port, dtype: DataType, shape: &[usize]) -> bool {
+    let same_type = port.dtype == DataType::Undefined || port.dtype == dtype;
     let same_shape = port.dims.as_ref().is_none_or(|dims| {
-        dims.len() == tensor.shape().len()
-            && dims
-                .iter()
-                .zip(tensor.shape())
-                .all(|(dim, size)| match dim {
-                    Dim::Fixed(expected) => expected == size,
-                    Dim::Symbol(_) | Dim::Unknown => true,
-                })
+        dims.len() == shape.len()
+            && dims.iter().zip(shape).all(|(dim, size)| match dim {
+                Dim::Fixed(expected) => expected == size,
+                Dim::Symbol(_) | Dim::Unknown => true,
+            })
     });
     same_type && same_shape
 }

@@ -17,6 +17,7 @@ pub mod ort;
 mod process;
 pub mod runtime;
 mod select;
+mod snapshot;
 mod steps;
 #[doc(hidden)]
 pub mod testing;
@@ -31,6 +32,7 @@ use crate::onnx::{DataType, Dim, ModelProto, Tensor};
 pub use self::info::{EngineInfo, OnCpu, Precision};
 pub use self::ort::ort;
 pub use self::select::{EngineChoice, EngineOptions, ProviderChoice, Selected, open};
+pub use self::snapshot::Snapshot;
 pub use self::steps::Steps;
 pub use self::tract::tract;
 pub use self::widen::widened;
@@ -67,7 +69,7 @@ pub trait Engine: Send + Sync {
         &self,
         model: &ModelProto,
         feedback: &[(String, String)],
-        initial: Vec<(String, Tensor)>,
+        initial: Snapshot,
     ) -> Result<Box<dyn Steps>>;
 }
 

@@ -4,8 +4,11 @@
 //! state out and giving it back costs two copies of every weight per step; [`Steps`] keeps it where
 //! the engine put it. Inputs that no output feeds may be held as well: weights that do not change.
 
+use std::collections::BTreeSet;
+
 use super::Port;
-use super::inputs::{arrange, input_ports, output_ports};
+use super::inputs::{arrange, check, input_ports, output_ports};
+use super::snapshot::{Snapshot, Value};
 use crate::error::{Error, Result};
 use crate::onnx::{ModelProto, Tensor};
 
@@ -19,17 +22,24 @@ pub trait Steps: Send {
     /// step.
     fn step(&mut self, inputs: &[(&str, &Tensor)]) -> Result<Vec<Tensor>>;
 
-    /// Copies of the held inputs as the next step will read them, in the order of the model.
+    /// The held inputs as the next step will read them, in the order of the model. Nothing is copied.
+    fn snapshot(&self) -> Snapshot;
+
+    /// Replaces held inputs; those that are not named stay. What is in the engine already is shared
+    /// with whoever holds it, not copied.
+    ///
+    /// # Errors
+    /// [`Error::Engine`] for a name that is not held, and a value that does not fit or is in another
+    /// engine.
+    fn hold(&mut self, values: Snapshot) -> Result<()>;
+
+    /// Copies of the held inputs; see [`Steps::snapshot`].
     ///
     /// # Errors
     /// [`Error::Engine`] when they cannot be fetched from the device.
-    fn state(&self) -> Result<Vec<(String, Tensor)>>;
-
-    /// Replaces held inputs; those that are not named stay.
-    ///
-    /// # Errors
-    /// [`Error::Engine`] for a name that is not held, and a tensor that does not fit.
-    fn set_state(&mut self, state: Vec<(String, Tensor)>) -> Result<()>;
+    fn state(&self) -> Result<Vec<(String, Tensor)>> {
+        self.snapshot().fetch()
+    }
 }
 
 /// What happens to each input and output of the model.
@@ -69,10 +79,15 @@ impl Layout {
         engine: &'static str,
         model: &ModelProto,
         feedback: &[(String, String)],
-        initial: Vec<(String, Tensor)>,
-    ) -> Result<(Self, Vec<Tensor>)> {
+        initial: Snapshot,
+    ) -> Result<(Self, Vec<Value>)> {
         let fail = |what: String| Error::Engine { engine, what };
-        let is_held = |port: &Port| initial.iter().any(|(name, _)| *name == port.name);
+        let named: BTreeSet<&str> = initial
+            .values
+            .iter()
+            .map(|(name, _)| name.as_str())
+            .collect();
+        let is_held = |port: &Port| named.contains(port.name.as_str());
         let (held, given): (Vec<Port>, Vec<Port>) =
             input_ports(model).into_iter().partition(is_held);
         let place = |ports: &[Port], name: &str| ports.iter().position(|port| port.name == name);
@@ -109,11 +124,11 @@ impl Layout {
             given,
         };
         let mut first = vec![None; layout.held.len()];
-        for (at, tensor) in layout.placed(initial)? {
-            first[at] = Some(tensor);
+        for (at, value) in layout.placed(initial)? {
+            first[at] = Some(value);
         }
-        let first = first.into_iter().zip(&layout.held).map(|(tensor, port)| {
-            tensor.ok_or_else(|| fail(format!("input {:?} has no first value", port.name)))
+        let first = first.into_iter().zip(&layout.held).map(|(value, port)| {
+            value.ok_or_else(|| fail(format!("input {:?} has no first value", port.name)))
         });
         let first = first.collect::<Result<_>>()?;
         Ok((layout, first))
@@ -125,15 +140,15 @@ impl Layout {
     }
 
     /// Where each of these values is held; all are checked.
-    pub(super) fn placed(&self, state: Vec<(String, Tensor)>) -> Result<Vec<(usize, Tensor)>> {
-        let placed = state.into_iter().map(|(name, tensor)| {
+    pub(super) fn placed(&self, values: Snapshot) -> Result<Vec<(usize, Value)>> {
+        let placed = values.values.into_iter().map(|(name, value)| {
             let at = self.held.iter().position(|port| port.name == name);
             let at = at.ok_or_else(|| Error::Engine {
                 engine: self.engine,
                 what: format!("no input {name:?} is held"),
             })?;
-            arrange(self.engine, &self.held[at..=at], &[(&name, &tensor)])?;
-            Ok((at, tensor))
+            check(self.engine, &self.held[at], value.dtype(), &value.shape())?;
+            Ok((at, value))
         });
         placed.collect()
     }

@@ -5,7 +5,7 @@ use std::path::Path;
 use half::{bf16, f16};
 
 use super::testing::{self, engines};
-use super::{Port, Session};
+use super::{Port, Session, Snapshot};
 use crate::error::Error;
 use crate::onnx::{
     DataType, Dim, GraphProto, Limits, Model, ModelProto, NodeProto, Tensor, TensorData,
@@ -283,7 +283,7 @@ fn steps_keep_their_state_and_give_it_back() {
     let x = |values: [f32; 2]| Tensor::f32([2], values.to_vec()).unwrap();
     for engine in engines() {
         let mut steps = engine
-            .load_steps(&model, &feedback, initial.clone())
+            .load_steps(&model, &feedback, initial.clone().into())
             .unwrap();
         for expected in [[2.0, 4.0], [4.0, 8.0], [6.0, 12.0]] {
             let found = steps.step(&[("x", &x([1.0, 2.0]))]).unwrap();
@@ -292,9 +292,8 @@ fn steps_keep_their_state_and_give_it_back() {
         let state = steps.state().unwrap();
         assert_eq!(state[0], ("sum".to_owned(), x([3.0, 6.0])));
         assert_eq!(state[1], ("factor".to_owned(), x([2.0, 2.0])));
-        steps
-            .set_state(vec![("sum".to_owned(), x([10.0, 0.0]))])
-            .unwrap();
+        let ten = vec![("sum".to_owned(), x([10.0, 0.0]))];
+        steps.hold(ten.into()).unwrap();
         let found = steps.step(&[("x", &x([1.0, 1.0]))]).unwrap();
         assert_eq!(found, [x([22.0, 2.0])], "{}", engine.info());
     }
@@ -304,9 +303,11 @@ fn steps_keep_their_state_and_give_it_back() {
 fn steps_refuse_what_does_not_fit_and_keep_the_state() {
     let (model, feedback, initial) = testing::counter();
     let wide = Tensor::f32([3], vec![0.0; 3]).unwrap();
+    let one = Tensor::f32([2], vec![1.0; 2]).unwrap();
     let pair = |from: &str, to: &str| vec![(from.to_owned(), to.to_owned())];
     for engine in engines() {
-        let load = |feedback: &[_], initial| engine.load_steps(&model, feedback, initial);
+        let load =
+            |feedback: &[_], initial: Vec<_>| engine.load_steps(&model, feedback, initial.into());
         let said = |found: crate::error::Result<_>| found.map(|_| ()).unwrap_err().to_string();
         let cases = [
             (
@@ -327,12 +328,54 @@ fn steps_refuse_what_does_not_fit_and_keep_the_state() {
         }
         let mut steps = load(&feedback, initial.clone()).unwrap();
         assert!(steps.step(&[("x", &wide)]).is_err());
-        assert!(
-            steps
-                .set_state(vec![("x".to_owned(), wide.clone())])
-                .is_err()
-        );
+        for (name, value) in [("x", &one), ("sum", &wide)] {
+            let values = vec![(name.to_owned(), value.clone())];
+            assert!(steps.hold(values.into()).is_err(), "{name}");
+        }
+        let others = engines().into_iter();
+        let mut others = others.filter(|other| other.info().name != engine.info().name);
+        let other = others.next().unwrap();
+        let other = other.load_steps(&model, &feedback, initial.clone().into());
+        let values = other.unwrap().snapshot();
+        let error = steps.hold(values).unwrap_err().to_string();
+        assert!(error.contains("in another engine"), "{error}");
         let sum = Tensor::f32([2], vec![0.0; 2]).unwrap();
         assert_eq!(steps.state().unwrap()[0].1, sum);
+    }
+}
+
+#[test]
+fn a_snapshot_stays_as_it_was_and_other_steps_hold_it() {
+    let (model, feedback, initial) = testing::counter();
+    let x = |values: [f32; 2]| Tensor::f32([2], values.to_vec()).unwrap();
+    let one = x([1.0, 2.0]);
+    for engine in engines() {
+        let mut zeros = Snapshot::from(vec![("factor".to_owned(), x([2.0, 2.0]))]);
+        zeros.add_zeros("sum", &[2]);
+        for initial in [initial.clone().into(), zeros] {
+            let mut steps = engine.load_steps(&model, &feedback, initial).unwrap();
+            let mut kept = vec![steps.snapshot()];
+            for _ in 0..3 {
+                steps.step(&[("x", &one)]).unwrap();
+                kept.push(steps.snapshot());
+            }
+            let found = kept.iter().map(|kept| kept.fetch().unwrap()[0].1.clone());
+            let sums = [[0.0, 0.0], [1.0, 2.0], [2.0, 4.0], [3.0, 6.0]].map(x);
+            assert_eq!(found.collect::<Vec<_>>(), sums, "{}", engine.info());
+
+            // Steps of the same graph without feedback go on from any of them, and change none.
+            let mut others = engine.load_steps(&model, &[], kept[0].clone()).unwrap();
+            for kept in [&kept[2], &kept[1]] {
+                others.hold(kept.only(|name| name == "sum")).unwrap();
+                let found = others.step(&[("x", &one)]).unwrap();
+                let sum = kept.fetch().unwrap()[0].1.to_f32().into_owned();
+                let next = x([sum[0] + 1.0, sum[1] + 2.0]);
+                assert_eq!(
+                    found,
+                    [next, x([2.0 * (sum[0] + 1.0), 2.0 * (sum[1] + 2.0)])]
+                );
+            }
+            assert_eq!(steps.state().unwrap()[0].1, x([3.0, 6.0]));
+        }
     }
 }

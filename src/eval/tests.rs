@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use super::{Case, Scope, Verification, verify};
 use crate::{
-    engine::{Engine, EngineInfo, Session, Steps, testing::engines},
+    engine::{Engine, EngineInfo, Session, Snapshot, Steps, testing::engines},
     error::{Error, Result},
     features::{
         ModelInput,
         testing::{Dense, batch, opened},
     },
     graph::Graph,
-    onnx::{DataType, Dim, ModelProto, NodeProto, Tensor, ValueInfoProto},
+    onnx::{DataType, Dim, ModelProto, NodeProto, ValueInfoProto},
     prune::{Budget, Group, Keep, LayerScores, Plan, Scores, mask, rewrite},
 };
 
@@ -111,7 +111,7 @@ impl Engine for Refusing {
         &self,
         model: &ModelProto,
         feedback: &[(String, String)],
-        initial: Vec<(String, Tensor)>,
+        initial: Snapshot,
     ) -> Result<Box<dyn Steps>> {
         self.inner.load_steps(model, feedback, initial)
     }

@@ -4,7 +4,7 @@
 //! the best weights, its metadata says where the run was. It is replaced as a whole, so there is
 //! always a usable one.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::path::PathBuf;
 
 use prost::Message;
 use serde::{Deserialize, Serialize};
@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 use super::{Epoch, Request, TrainOptions};
 use crate::{
     error::{Error, Result},
+    grad::training::Training,
     onnx::{GraphProto, Limits, Model, ModelProto, Output, Overwrite, Storage, Tensor},
 };
 
@@ -47,11 +48,16 @@ pub(super) struct Place {
 pub(super) struct Saved {
     pub(super) place: Place,
     pub(super) state: Vec<(String, Tensor)>,
-    pub(super) best: BTreeMap<String, Tensor>,
+    pub(super) best: Vec<(String, Tensor)>,
 }
 
-/// What tells runs apart: the head with its weights, which samples, the options.
-pub(super) fn identity(request: &Request<'_>, options: &TrainOptions, batch: usize) -> String {
+/// What tells runs apart: the head with its weights, which samples, the options, and in which pieces
+/// the state is held.
+pub(super) fn identity(
+    request: &Request<'_>,
+    options: &TrainOptions,
+    training: Training,
+) -> String {
     let mut hash = Sha256::new();
     hash.update(request.head_model.encode_to_vec());
     for positions in [request.train, request.validation] {
@@ -69,7 +75,8 @@ pub(super) fn identity(request: &Request<'_>, options: &TrainOptions, batch: usi
     if let super::Target::Mixed { share, .. } = request.target {
         hash.update(share.to_le_bytes());
     }
-    let options = serde_json::to_string(&(options, batch)).unwrap_or_default();
+    let options =
+        serde_json::to_string(&(options, training.batch, training.piece)).unwrap_or_default();
     hash.update(options);
     hash.finalize()
         .iter()
@@ -99,17 +106,17 @@ impl Checkpoint {
             return Err(Error::Argument {
                 name: "--checkpoint",
                 what: format!(
-                    "{} is of another run: model, data or options differ; remove it to start anew",
+                    "{} is of another run: model, data, options or device differ; remove it to start anew",
                     self.path.display()
                 ),
             });
         }
-        let (mut state, mut best) = (Vec::new(), BTreeMap::new());
+        let (mut state, mut best) = (Vec::new(), Vec::new());
         let graph = model.proto.graph.iter();
         for proto in graph.flat_map(|graph| &graph.initializer) {
             let tensor = Tensor::from_proto(proto)?;
             match proto.name().strip_prefix(BEST) {
-                Some(name) => drop(best.insert(name.to_owned(), tensor)),
+                Some(name) => best.push((name.to_owned(), tensor)),
                 None => state.push((proto.name().to_owned(), tensor)),
             }
         }

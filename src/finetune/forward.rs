@@ -1,16 +1,14 @@
 //! The head in the form that is trained and measured: f32, up to the logits, at one batch size.
 
-use std::collections::BTreeMap;
-
 use super::{
     Request,
     batches::{Aim, top},
 };
 use crate::{
-    engine::{self, Engine, Steps},
+    engine::{self, Engine, Snapshot, Steps},
     error::{Error, Result},
     features::FeatureSet,
-    grad::training,
+    grad::training::{self, TrainingGraph},
     graph::{self, Graph, Shapes, TensorType, ValueId},
     head::Ending,
     onnx::{DataType, Dim, ModelProto, Tensor, ValueInfoProto},
@@ -207,43 +205,22 @@ pub(super) struct Measured {
 }
 
 impl Forward {
+    /// The head of `graph` on weights that its steps hold.
     pub(super) fn new(
         engine: &dyn Engine,
-        model: &ModelProto,
+        graph: &TrainingGraph,
         names: &[String],
-        weights: &BTreeMap<String, Tensor>,
+        weights: Snapshot,
     ) -> Result<Self> {
-        let mut model = model.clone();
-        if let Some(graph) = &mut model.graph {
-            graph
-                .initializer
-                .retain(|tensor| !weights.contains_key(tensor.name()));
-            graph.node.retain(|node| {
-                !(node.op() == "Constant"
-                    && node.output.iter().any(|name| weights.contains_key(name)))
-            });
-            graph
-                .input
-                .retain(|input| !weights.contains_key(input.name()));
-            graph.input.extend(weights.iter().map(|(name, tensor)| {
-                let dims: Vec<Dim> = tensor.shape().iter().copied().map(Dim::Fixed).collect();
-                ValueInfoProto::tensor(name, DataType::Float, &dims)
-            }));
-        }
-        let weights = weights
-            .iter()
-            .map(|(name, tensor)| (name.clone(), tensor.clone()));
         Ok(Self {
-            steps: engine.load_steps(&model, &[], weights.collect())?,
+            steps: engine.load_steps(&graph.forward, &[], weights)?,
             names: names.to_vec(),
         })
     }
 
-    pub(super) fn set_weights(&mut self, weights: &BTreeMap<String, Tensor>) -> Result<()> {
-        let weights = weights
-            .iter()
-            .map(|(name, tensor)| (name.clone(), tensor.clone()));
-        self.steps.set_state(weights.collect())
+    /// Goes on with these weights.
+    pub(super) fn hold(&mut self, weights: Snapshot) -> Result<()> {
+        self.steps.hold(weights)
     }
 
     /// Mean loss and accuracy; nothing where a score is not finite.

@@ -1,7 +1,5 @@
 //! The loop: steps, epochs, the best weights.
 
-use std::collections::BTreeMap;
-
 use super::{
     Checkpoint, Epoch, Listener, Loss, Progress, Request, Stopped, TrainOptions, Trained,
     batches::{self, Aim, top},
@@ -11,7 +9,7 @@ use super::{
 };
 use crate::{
     data,
-    engine::Steps,
+    engine::{Engine, Snapshot, Steps},
     error::{Error, Result},
     features::FeatureSet,
     grad::training::{Training, TrainingGraph, training_graph},
@@ -44,20 +42,20 @@ pub(super) fn train(
         temperature: aim.divisor() as f32,
         optimizer: options.optimizer,
         weight_decay: options.weight_decay,
-        piece: Training::PIECE,
+        piece: piece(request.engine),
     };
-    let graph = training_graph(&graph, &shapes, training)?;
-    let start = graph.weights(&graph.initial)?;
-    let steps = request
-        .engine
-        .load_steps(&graph.model, &graph.feedback, graph.initial.clone())?;
+    let mut graph = training_graph(&graph, &shapes, training)?;
+    let initial = std::mem::take(&mut graph.initial);
+    let engine = request.engine;
+    let steps = engine.load_steps(&graph.model, &graph.feedback, initial)?;
+    let start = graph.held_weights(&steps.snapshot());
     let forward = match request.validation {
         [] => None,
         _ => Some(Forward::new(
-            request.engine,
-            &model,
+            engine,
+            &graph,
             features.names(),
-            &start,
+            start.clone(),
         )?),
     };
     let per_epoch = request.train.len().div_ceil(batch) as u64;
@@ -72,7 +70,10 @@ pub(super) fn train(
         forward,
         total: per_epoch * options.epochs as u64,
         place: Place {
-            run: checkpoint::identity(&request, options, batch),
+            run: match options.checkpoint {
+                Some(_) => checkpoint::identity(&request, options, training),
+                None => String::new(),
+            },
             step: 0,
             epochs: Vec::new(),
             best: 0,
@@ -86,7 +87,7 @@ pub(super) fn train(
         checkpoint.remove()?;
     }
     Ok(Trained {
-        weights: weights::written(request.head_model, &run.best)?,
+        weights: weights::written(request.head_model, run.graph.weights(&run.best.fetch()?)?)?,
         notes: notes(&request, options, batch),
         epochs: run.place.epochs,
         best: run.place.best,
@@ -95,6 +96,13 @@ pub(super) fn train(
         steps: run.place.step,
         batch,
     })
+}
+
+/// To be taken out once the size for devices is measured.
+fn piece(engine: &dyn Engine) -> usize {
+    let named = std::env::var("ONNX_PRUNE_TRAIN_PIECE").ok();
+    let named = named.and_then(|piece| piece.parse().ok());
+    named.unwrap_or_else(|| Training::piece_for(engine.info()))
 }
 
 fn aim<'r>(request: &Request<'r>, options: &TrainOptions) -> Aim<'r> {
@@ -155,7 +163,8 @@ struct Run<'r> {
     /// Steps in all.
     total: u64,
     place: Place,
-    best: BTreeMap<String, Tensor>,
+    /// The weights of the best epoch, as the steps held them.
+    best: Snapshot,
 }
 
 /// What the samples of an epoch came to so far.
@@ -194,10 +203,9 @@ impl Run<'_> {
                 Ok(sums) => sums,
                 Err(what) => return Ok(self.not_finite(what)),
             };
-            let state = self.steps.state()?;
-            let weights = self.graph.weights(&state)?;
+            let weights = self.graph.held_weights(&self.steps.snapshot());
             if let Some(forward) = &mut self.forward {
-                forward.set_weights(&weights)?;
+                forward.hold(weights.clone())?;
             }
             let measured = match self.measured()? {
                 Ok(measured) => measured,
@@ -210,7 +218,7 @@ impl Run<'_> {
                 self.best = weights;
             }
             if let Some(checkpoint) = &self.options.checkpoint {
-                self.save(checkpoint, state)?;
+                self.save(checkpoint)?;
             }
             self.tell(&sums, rate, true, on)?;
         }
@@ -312,11 +320,11 @@ impl Run<'_> {
         })
     }
 
-    fn save(&self, checkpoint: &Checkpoint, state: Vec<(String, Tensor)>) -> Result<()> {
+    fn save(&self, checkpoint: &Checkpoint) -> Result<()> {
         checkpoint.save(&Saved {
             place: self.place.clone(),
-            state,
-            best: self.best.clone(),
+            state: self.steps.state()?,
+            best: self.best.fetch()?,
         })
     }
 
@@ -328,9 +336,9 @@ impl Run<'_> {
         let Some(saved) = checkpoint.load(&self.place.run)? else {
             return Ok(false);
         };
-        self.steps.set_state(saved.state)?;
+        self.steps.hold(saved.state.into())?;
         self.place = saved.place;
-        self.best = saved.best;
+        self.best = saved.best.into();
         Ok(true)
     }
 }

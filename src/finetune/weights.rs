@@ -105,7 +105,7 @@ pub fn apply(model: &mut ModelProto, weights: &BTreeMap<String, TensorProto>) ->
 /// Weights in the element types that the head has them in.
 pub(super) fn written(
     head: &ModelProto,
-    weights: &BTreeMap<String, Tensor>,
+    weights: BTreeMap<String, Tensor>,
 ) -> Result<BTreeMap<String, TensorProto>> {
     let graph = head.graph.iter();
     let types: BTreeMap<&str, i32> = graph
@@ -117,13 +117,14 @@ pub(super) fn written(
             initializers.chain(graph.node.iter().filter_map(constant))
         })
         .collect();
-    let written = weights.iter().map(|(name, tensor)| {
-        let dtype = types
-            .get(name.as_str())
-            .copied()
-            .and_then(|dtype| DataType::try_from(dtype).ok());
-        let tensor = tensor.cast(dtype.unwrap_or(DataType::Float))?;
-        Ok((name.clone(), tensor.to_proto(name.as_str())))
+    let written = weights.into_iter().map(|(name, tensor)| {
+        let dtype = types.get(name.as_str()).copied();
+        let dtype = dtype.and_then(|dtype| DataType::try_from(dtype).ok());
+        let proto = match dtype {
+            Some(dtype) if dtype != tensor.dtype() => tensor.cast(dtype)?.to_proto(name.as_str()),
+            _ => tensor.to_proto(name.as_str()),
+        };
+        Ok((name, proto))
     });
     written.collect()
 }

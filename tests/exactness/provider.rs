@@ -4,12 +4,12 @@ use std::sync::{Arc, Mutex};
 
 use onnx_prune::{
     Result,
-    engine::{Engine, EngineInfo, Precision, Session, Steps, testing},
+    engine::{Engine, EngineInfo, Precision, Session, Snapshot, Steps, testing},
     features::{self, FeatureSet, Samples, Trunk},
     finetune::{self, Target, TrainOptions},
     graph::{self, Graph, Shapes},
     head,
-    onnx::{ModelProto, Tensor},
+    onnx::ModelProto,
     sensitivity::{self, ScoreOptions},
 };
 
@@ -50,7 +50,7 @@ impl Engine for Recorder {
         &self,
         model: &ModelProto,
         feedback: &[(String, String)],
-        initial: Vec<(String, Tensor)>,
+        initial: Snapshot,
     ) -> Result<Box<dyn Steps>> {
         self.keep(model);
         self.inner.load_steps(model, feedback, initial)

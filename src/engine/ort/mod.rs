@@ -22,7 +22,8 @@ use ::ort::session::builder::SessionBuilder;
 
 use super::select::ProviderChoice;
 use super::{
-    Engine, EngineInfo, OnCpu, Precision, Session, Steps, cuda, memory, threads_or_default, widen,
+    Engine, EngineInfo, OnCpu, Precision, Session, Snapshot, Steps, cuda, memory,
+    threads_or_default, widen,
 };
 use crate::error::{Error, Result};
 use crate::onnx::{DataType, ModelProto, Tensor};
@@ -165,7 +166,7 @@ impl Engine for OnnxRuntime {
         &self,
         model: &ModelProto,
         feedback: &[(String, String)],
-        initial: Vec<(String, Tensor)>,
+        initial: Snapshot,
     ) -> Result<Box<dyn Steps>> {
         let builder = self.builder().map_err(|error| failed(error.to_string()))?;
         let loaded = session::open(builder, model)?;

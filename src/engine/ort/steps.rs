@@ -1,21 +1,24 @@
 //! Steps in ONNX Runtime: the outputs of one run are the inputs of the next.
 //!
 //! On the CPU the values themselves are handed on, which costs nothing. On a device an `IoBinding`
-//! tells ONNX Runtime to leave the state's outputs there. The binding is tested on the CPU; there
-//! was no GPU to run it on.
+//! tells ONNX Runtime to leave the state's outputs there. The tests run the binding on the CPU.
+
+use std::collections::HashMap;
+use std::sync::Arc;
 
 use ::ort::memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType};
-use ::ort::session::{IoBinding, Session as OrtSession, SessionInputValue, SessionOutputs};
-use ::ort::value::{DynTensorValueType, DynValue};
+use ::ort::session::{IoBinding, SessionInputValue, SessionOutputs};
+use ::ort::value::{DynTensorValueType, DynValue, ValueType};
 
 use super::{
     NAME, Provider, failed,
     session::{self, Loaded},
     values,
 };
+use crate::engine::snapshot::{Inside, Snapshot, Value, shared, zeros};
 use crate::engine::steps::{Layout, Source, Steps};
 use crate::error::Result;
-use crate::onnx::{ModelProto, Tensor};
+use crate::onnx::{DataType, ModelProto, Tensor};
 
 /// Wraps a loaded training graph.
 pub(super) fn steps(
@@ -23,7 +26,7 @@ pub(super) fn steps(
     provider: Provider,
     model: &ModelProto,
     feedback: &[(String, String)],
-    initial: Vec<(String, Tensor)>,
+    initial: Snapshot,
 ) -> Result<Box<dyn Steps>> {
     let device = match provider {
         Provider::Cpu => None,
@@ -35,57 +38,95 @@ pub(super) fn steps(
     build(loaded, device, model, feedback, initial).map(|steps| Box::new(steps) as Box<dyn Steps>)
 }
 
+/// Where the state is.
+type Device = (AllocationDevice<'static>, i32);
+
 fn build(
     loaded: Loaded,
-    device: Option<(AllocationDevice, i32)>,
+    device: Option<Device>,
     model: &ModelProto,
     feedback: &[(String, String)],
-    initial: Vec<(String, Tensor)>,
+    initial: Snapshot,
 ) -> Result<OrtSteps> {
     let (layout, first) = Layout::new(NAME, model, feedback, initial)?;
-    let held = first.into_iter().map(values::into_ort);
-    let held = held.collect::<::ort::Result<Vec<_>>>().map_err(said)?;
-    let binding = match device {
-        None => None,
-        Some((device, number)) => {
-            Some(bind_outputs(&loaded.session, &layout, device, number).map_err(said)?)
-        }
-    };
+    let places = (0..first.len()).zip(first);
+    let held = taken(places, device.as_ref())?.into_iter();
+    let held: Vec<Arc<Kept>> = held.map(|(_, value)| value).collect();
+    let bound = device
+        .map(|device| Bound::new(&loaded, device, held.len()))
+        .transpose()
+        .map_err(said)?;
     Ok(OrtSteps {
-        bound: vec![false; held.len()],
         loaded,
         layout,
         held,
-        binding,
+        bound,
     })
-}
-
-/// State stays on the device; the other outputs come to the CPU.
-fn bind_outputs(
-    session: &OrtSession,
-    layout: &Layout,
-    device: AllocationDevice,
-    number: i32,
-) -> ::ort::Result<IoBinding> {
-    let mut binding = session.create_binding()?;
-    let there = MemoryInfo::new(device, number, AllocatorType::Device, MemoryType::Default)?;
-    for output in &layout.outputs {
-        match output.renews {
-            Some(_) => binding.bind_output_to_device(&output.name, &there)?,
-            None => binding.bind_output_to_device(&output.name, &MemoryInfo::default())?,
-        }
-    }
-    Ok(binding)
 }
 
 struct OrtSteps {
     loaded: Loaded,
     layout: Layout,
-    held: Vec<DynValue>,
-    /// Where the state is on a device.
-    binding: Option<IoBinding>,
-    /// What is bound for good: it went to the device once, and no step renews it.
-    bound: Vec<bool>,
+    held: Vec<Arc<Kept>>,
+    /// Nothing where the state is on the CPU.
+    bound: Option<Bound>,
+}
+
+/// How a session is told to leave the state on a device.
+struct Bound {
+    binding: IoBinding,
+    device: Device,
+    there: MemoryInfo<'static>,
+    here: MemoryInfo<'static>,
+    /// Which held values are bound for good, since no step renews them.
+    fixed: Vec<bool>,
+}
+
+impl Bound {
+    fn new(loaded: &Loaded, device: Device, held: usize) -> ::ort::Result<Self> {
+        let (kind, number) = device.clone();
+        Ok(Self {
+            binding: loaded.session.create_binding()?,
+            there: MemoryInfo::new(kind, number, AllocatorType::Device, MemoryType::Default)?,
+            here: MemoryInfo::default(),
+            device,
+            fixed: vec![false; held],
+        })
+    }
+
+    /// Binds everything for the next step.
+    fn bind(
+        &mut self,
+        layout: &Layout,
+        held: &[Arc<Kept>],
+        given: &[&Tensor],
+    ) -> ::ort::Result<()> {
+        for input in &layout.inputs {
+            match input.source {
+                Source::Held(at) if self.fixed[at] => {}
+                Source::Held(at) => {
+                    self.binding.bind_input(&input.name, &held[at].0)?;
+                    self.fixed[at] = !layout.renews(at);
+                }
+                Source::Given(at) => {
+                    // The binding outlives this step, so it gets a copy of its own.
+                    let value = values::into_ort(given[at].clone())?;
+                    self.binding.bind_input(&input.name, &value)?;
+                }
+            }
+        }
+        // Anew for each step: an output that stays bound is written where the last step's is, which
+        // the state is read from, and snapshots as well.
+        self.binding.clear_outputs();
+        for output in &layout.outputs {
+            let place = match output.renews {
+                Some(_) => &self.there,
+                None => &self.here,
+            };
+            self.binding.bind_output_to_device(&output.name, place)?;
+        }
+        Ok(())
+    }
 }
 
 impl Steps for OrtSteps {
@@ -94,17 +135,23 @@ impl Steps for OrtSteps {
         self.run(&given).map_err(said)
     }
 
-    fn state(&self) -> Result<Vec<(String, Tensor)>> {
+    fn snapshot(&self) -> Snapshot {
         let named = self.layout.held().zip(&self.held);
-        named
-            .map(|(name, value)| Ok((name.to_owned(), self.fetch(value).map_err(said)?)))
-            .collect()
+        let inside = |value: &Arc<Kept>| Value::Inside(value.clone());
+        Snapshot {
+            values: named
+                .map(|(name, value)| (name.to_owned(), inside(value)))
+                .collect(),
+        }
     }
 
-    fn set_state(&mut self, state: Vec<(String, Tensor)>) -> Result<()> {
-        for (at, tensor) in self.layout.placed(state)? {
-            self.held[at] = values::into_ort(tensor).map_err(said)?;
-            self.bound[at] = false;
+    fn hold(&mut self, values: Snapshot) -> Result<()> {
+        let device = self.bound.as_ref().map(|bound| &bound.device);
+        for (at, value) in taken(self.layout.placed(values)?, device)? {
+            self.held[at] = value;
+            if let Some(bound) = &mut self.bound {
+                bound.fixed[at] = false;
+            }
         }
         Ok(())
     }
@@ -113,11 +160,11 @@ impl Steps for OrtSteps {
 impl OrtSteps {
     fn run(&mut self, given: &[&Tensor]) -> ::ort::Result<Vec<Tensor>> {
         let session::Loaded { session, quiet, .. } = &mut self.loaded;
-        let mut outputs = match &mut self.binding {
+        let mut outputs = match &mut self.bound {
             None => {
                 let named = self.layout.inputs.iter().map(|input| {
                     let value = match input.source {
-                        Source::Held(at) => SessionInputValue::from(&self.held[at]),
+                        Source::Held(at) => SessionInputValue::from(&self.held[at].0),
                         Source::Given(at) => values::to_ort(given[at])?,
                     };
                     Ok((input.name.as_str(), value))
@@ -125,40 +172,19 @@ impl OrtSteps {
                 let named: Vec<_> = named.collect::<::ort::Result<_>>()?;
                 session.run_with_options(named, &*quiet)?
             }
-            Some(binding) => {
-                for input in &self.layout.inputs {
-                    match input.source {
-                        Source::Held(at) if self.bound[at] => {}
-                        Source::Held(at) => {
-                            binding.bind_input(&input.name, &self.held[at])?;
-                            self.bound[at] = !self.layout.renews(at);
-                        }
-                        Source::Given(at) => {
-                            // The binding outlives this step, so it gets a copy of its own.
-                            let value = values::into_ort(given[at].clone())?;
-                            binding.bind_input(&input.name, &value)?;
-                        }
-                    }
-                }
-                session.run_binding_with_options(binding, &*quiet)?
+            Some(bound) => {
+                bound.bind(&self.layout, &self.held, given)?;
+                session.run_binding_with_options(&bound.binding, &*quiet)?
             }
         };
         renew(&self.layout, &mut self.held, &mut outputs)
-    }
-
-    fn fetch(&self, value: &DynValue) -> ::ort::Result<Tensor> {
-        if self.binding.is_none() {
-            return values::from_ort(value);
-        }
-        let tensor = value.view().downcast::<DynTensorValueType>()?;
-        values::from_ort(&tensor.to(AllocationDevice::CPU, 0)?.into_dyn())
     }
 }
 
 /// Copies the results out, then takes over the state: a result that cannot be read changes nothing.
 fn renew(
     layout: &Layout,
-    held: &mut [DynValue],
+    held: &mut [Arc<Kept>],
     outputs: &mut SessionOutputs<'_>,
 ) -> ::ort::Result<Vec<Tensor>> {
     let mut results = Vec::new();
@@ -172,9 +198,77 @@ fn renew(
         }
     }
     for (at, value) in renewed {
-        held[at] = value;
+        held[at] = Arc::new(Kept(value));
     }
     Ok(results)
+}
+
+/// A value that is held; it is never changed.
+struct Kept(DynValue);
+
+impl Inside for Kept {
+    fn dtype(&self) -> DataType {
+        match self.0.dtype() {
+            ValueType::Tensor { ty, .. } => values::data_type(*ty),
+            _ => DataType::Undefined,
+        }
+    }
+
+    fn shape(&self) -> Vec<usize> {
+        match self.0.dtype() {
+            ValueType::Tensor { shape, .. } => shape
+                .iter()
+                .map(|&size| usize::try_from(size).unwrap_or_default())
+                .collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    fn fetch(&self) -> Result<Tensor> {
+        let fetch = || {
+            let tensor = self.0.view().downcast::<DynTensorValueType>()?;
+            match tensor.memory_info().is_cpu_accessible() {
+                true => values::from_ort(&self.0),
+                false => values::from_ort(&tensor.to(AllocationDevice::CPU, 0)?.into_dyn()),
+            }
+        };
+        fetch().map_err(said)
+    }
+}
+
+/// Values as they are held on the device. Zeros of one shape are one value: nobody writes to it.
+fn taken(
+    places: impl IntoIterator<Item = (usize, Value)>,
+    device: Option<&Device>,
+) -> Result<Vec<(usize, Arc<Kept>)>> {
+    let mut empty: HashMap<Vec<usize>, Arc<Kept>> = HashMap::new();
+    let placed = |tensor: Tensor| {
+        let place = || {
+            let value = values::into_ort(tensor)?;
+            let Some((device, number)) = device.cloned() else {
+                return Ok(value);
+            };
+            let tensor = value.downcast::<DynTensorValueType>()?;
+            Ok(tensor.to(device, number)?.into_dyn())
+        };
+        let value = place().map_err(said)?;
+        Ok(Arc::new(Kept(value)))
+    };
+    let taken = places.into_iter().map(|(at, value)| {
+        let kept = match value {
+            Value::Inside(value) => shared(NAME, value)?,
+            Value::Given(tensor) => placed(Arc::unwrap_or_clone(tensor))?,
+            Value::Zeros(shape) => match empty.get(&shape) {
+                Some(kept) => kept.clone(),
+                None => {
+                    let kept = placed(zeros(&shape)?)?;
+                    empty.entry(shape).or_insert(kept).clone()
+                }
+            },
+        };
+        Ok((at, kept))
+    });
+    taken.collect()
 }
 
 fn said(error: ::ort::Error) -> crate::error::Error {
@@ -198,20 +292,33 @@ mod tests {
         for device in [None, Some((AllocationDevice::CPU, 0))] {
             let builder = Session::builder(&loaded.environment).unwrap();
             let session = session::open(builder, &model).unwrap();
-            let mut steps = build(session, device, &model, &feedback, initial.clone()).unwrap();
+            let initial = initial.clone().into();
+            let mut steps = build(session, device, &model, &feedback, initial).unwrap();
+            let first = steps.snapshot();
+            let mut kept = Vec::new();
             let sums: Vec<_> = (0..3)
-                .map(|_| steps.step(&[("x", &one)]).unwrap())
+                .map(|_| {
+                    let sum = steps.step(&[("x", &one)]).unwrap();
+                    kept.push(steps.snapshot());
+                    sum
+                })
                 .collect();
             let before = steps.state().unwrap();
             // What stays on a device for good can be replaced nevertheless.
             let factor = Tensor::f32([2], vec![3.0; 2]).unwrap();
-            steps
-                .set_state(vec![("factor".to_owned(), factor)])
-                .unwrap();
+            let factor = vec![("factor".to_owned(), factor)];
+            steps.hold(factor.into()).unwrap();
             let tripled = steps.step(&[("x", &one)]).unwrap();
-            found.push((sums, before, tripled));
+            // Later steps write elsewhere.
+            let kept: Vec<_> = kept.iter().map(|kept| kept.fetch().unwrap()).collect();
+            steps.hold(first).unwrap();
+            let again = steps.step(&[("x", &one)]).unwrap();
+            found.push((sums, before, tripled, kept, again));
         }
         assert_eq!(found[0], found[1]);
-        assert_eq!(*found[1].2[0].to_f32(), [12.0, 24.0]);
+        let (sums, before, tripled, kept, again) = &found[0];
+        assert_eq!(*tripled[0].to_f32(), [12.0, 24.0]);
+        assert_eq!(*kept[0][0].1.to_f32(), [1.0, 2.0]);
+        assert_eq!((&kept[2], &sums[0]), (before, again));
     }
 }

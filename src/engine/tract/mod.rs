@@ -18,7 +18,7 @@ use std::sync::Arc;
 use tract_linalg::multithread::Executor;
 
 use super::inputs::{arrange, input_ports, output_ports};
-use super::{Engine, EngineInfo, Port, Session, Steps, threads_or_default, widen};
+use super::{Engine, EngineInfo, Port, Session, Snapshot, Steps, threads_or_default, widen};
 use crate::error::{Error, Result};
 use crate::onnx::{DataType, ModelProto, Tensor};
 use plan::{Facts, Plan};
@@ -89,7 +89,7 @@ impl Engine for Tract {
         &self,
         model: &ModelProto,
         feedback: &[(String, String)],
-        initial: Vec<(String, Tensor)>,
+        initial: Snapshot,
     ) -> Result<Box<dyn Steps>> {
         let steps = TractSteps::new(model, &self.executor, feedback, initial)?;
         Ok(Box::new(steps))

@@ -8,15 +8,16 @@ use tract_onnx::prelude::{IntoArcTensor, TValue, TVec, Tensor as TractTensor};
 use super::plan::{Facts, Plan};
 use super::{NAME, failed, guard, values};
 use crate::engine::inputs::input_ports;
+use crate::engine::snapshot::{Inside, Snapshot, Value, shared, zeros};
 use crate::engine::steps::{Layout, Source, Steps};
 use crate::error::Result;
-use crate::onnx::{ModelProto, Tensor};
+use crate::onnx::{DataType, ModelProto, Tensor};
 
 pub(super) struct TractSteps {
     model: ModelProto,
     executor: Executor,
     layout: Layout,
-    held: Vec<Arc<TractTensor>>,
+    held: Vec<Arc<Kept>>,
     /// For the shapes of the last step.
     plan: Option<Plan>,
 }
@@ -26,10 +27,10 @@ impl TractSteps {
         model: &ModelProto,
         executor: &Executor,
         feedback: &[(String, String)],
-        initial: Vec<(String, Tensor)>,
+        initial: Snapshot,
     ) -> Result<Self> {
         let (layout, first) = Layout::new(NAME, model, feedback, initial)?;
-        let held = first.iter().map(to_arc).collect::<Result<_>>()?;
+        let held = first.into_iter().map(kept).collect::<Result<_>>()?;
         Ok(Self {
             model: model.clone(),
             executor: executor.clone(),
@@ -45,7 +46,7 @@ impl TractSteps {
             Source::Given(at) => Ok((given[at].dtype(), given[at].shape().to_vec())),
             Source::Held(at) => {
                 let held = &self.held[at];
-                Ok((values::data_type(held.datum_type())?, held.shape().to_vec()))
+                Ok((held.dtype, held.tensor.shape().to_vec()))
             }
         });
         let facts: Facts = facts.collect::<Result<_, String>>().map_err(failed)?;
@@ -61,7 +62,7 @@ impl TractSteps {
 
     fn run(&self, plan: &Plan, given: &[&Tensor]) -> Result<Vec<Arc<TractTensor>>, String> {
         let inputs = self.layout.inputs.iter().map(|input| match input.source {
-            Source::Held(at) => Ok(TValue::from_const(self.held[at].clone())),
+            Source::Held(at) => Ok(TValue::from_const(self.held[at].tensor.clone())),
             Source::Given(at) => values::to_tract(given[at]).map(TValue::from),
         });
         let inputs: TVec<TValue> = inputs.collect::<Result<_, String>>()?;
@@ -82,7 +83,7 @@ impl Steps for TractSteps {
         let mut renewed = Vec::new();
         for (output, value) in self.layout.outputs.iter().zip(outputs) {
             match output.renews {
-                Some(at) => renewed.push((at, value)),
+                Some(at) => renewed.push((at, Kept::new(value)?)),
                 None => results.push(values::from_tract(&value).map_err(failed)?),
             }
         }
@@ -93,22 +94,56 @@ impl Steps for TractSteps {
         Ok(results)
     }
 
-    fn state(&self) -> Result<Vec<(String, Tensor)>> {
+    fn snapshot(&self) -> Snapshot {
         let named = self.layout.held().zip(&self.held);
-        named
-            .map(|(name, value)| Ok((name.to_owned(), values::from_tract(value).map_err(failed)?)))
-            .collect()
+        let inside = |value: &Arc<Kept>| Value::Inside(value.clone());
+        Snapshot {
+            values: named
+                .map(|(name, value)| (name.to_owned(), inside(value)))
+                .collect(),
+        }
     }
 
-    fn set_state(&mut self, state: Vec<(String, Tensor)>) -> Result<()> {
-        for (at, tensor) in self.layout.placed(state)? {
-            self.held[at] = to_arc(&tensor)?;
+    fn hold(&mut self, values: Snapshot) -> Result<()> {
+        for (at, value) in self.layout.placed(values)? {
+            self.held[at] = kept(value)?;
         }
         Ok(())
     }
 }
 
-fn to_arc(tensor: &Tensor) -> Result<Arc<TractTensor>> {
-    let tensor = values::to_tract(tensor).map_err(failed)?;
-    Ok(tensor.into_arc_tensor())
+/// A value that is held; it is never changed.
+struct Kept {
+    dtype: DataType,
+    tensor: Arc<TractTensor>,
+}
+
+impl Kept {
+    fn new(tensor: Arc<TractTensor>) -> Result<Arc<Self>> {
+        let dtype = values::data_type(tensor.datum_type()).map_err(failed)?;
+        Ok(Arc::new(Self { dtype, tensor }))
+    }
+}
+
+impl Inside for Kept {
+    fn dtype(&self) -> DataType {
+        self.dtype
+    }
+
+    fn shape(&self) -> Vec<usize> {
+        self.tensor.shape().to_vec()
+    }
+
+    fn fetch(&self) -> Result<Tensor> {
+        values::from_tract(&self.tensor).map_err(failed)
+    }
+}
+
+fn kept(value: Value) -> Result<Arc<Kept>> {
+    let tensor = match value {
+        Value::Inside(value) => return shared(NAME, value),
+        Value::Given(given) => values::to_tract(&given),
+        Value::Zeros(shape) => values::to_tract(&zeros(&shape)?),
+    };
+    Kept::new(tensor.map_err(failed)?.into_arc_tensor())
 }

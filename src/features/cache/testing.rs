@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use super::{Cache, CacheChoice, manifest, npy};
 use crate::{
     data::{DataOptions, Dataset, InputShape, Preprocess},
-    engine::{self, Engine, EngineInfo, Port, Session, Steps},
+    engine::{self, Engine, EngineInfo, Port, Session, Snapshot, Steps},
     error::Result,
     features::{
         Event, Extraction, FeatureBatch, FeatureSet, Listener, ModelInput,
@@ -53,7 +53,7 @@ impl Engine for Counting {
         &self,
         model: &ModelProto,
         feedback: &[(String, String)],
-        initial: Vec<(String, Tensor)>,
+        initial: Snapshot,
     ) -> Result<Box<dyn Steps>> {
         self.inner.load_steps(model, feedback, initial)
     }

@@ -9,7 +9,7 @@ use crate::{
     error::{Error, Result, Site},
     grad::var::to_index,
     graph::{Graph, NodeId, Shapes, TensorType, Use},
-    onnx::{DataType, Dim, ModelProto, NodeProto, Tensor, TensorProto},
+    onnx::{DataType, Dim, ModelProto, NodeProto, Tensor, TensorProto, slice},
 };
 
 /// Opset from which `Split` takes the sizes as an input.
@@ -45,13 +45,14 @@ pub(super) struct Piece {
     pub(super) rank: usize,
     pub(super) weight: String,
     pub(super) size: usize,
-    pub(super) first: Tensor,
+    /// Its bytes are shared with the model.
+    pub(super) first: TensorProto,
 }
 
 pub(super) struct Bias {
-    pub(super) name: String,
     pub(super) beta: f32,
-    pub(super) first: Tensor,
+    pub(super) shape: Vec<usize>,
+    pub(super) first: TensorProto,
 }
 
 impl Dense {
@@ -67,7 +68,10 @@ impl Dense {
 
     /// Whether this initializer is one of the layer's.
     pub(super) fn holds(&self, name: &str) -> bool {
-        let bias = self.bias.as_ref().is_some_and(|bias| bias.name == name);
+        let bias = self
+            .bias
+            .as_ref()
+            .is_some_and(|bias| bias.first.name() == name);
         bias || self.weight == name || self.pieces.iter().any(|piece| piece.weight == name)
     }
 }
@@ -169,9 +173,8 @@ impl Builder<'_> {
         let (Some(value), Some(made)) = (node.input.first(), node.output.first()) else {
             return Ok(None);
         };
-        let Some(first) = self
-            .own(id, 1)
-            .filter(|first| is_dense && first.shape().len() == 2)
+        let own = self.own(id, 1).filter(|_| is_dense);
+        let Some((first, &[rows, columns])) = own.as_ref().map(|own| (&own.0, own.1.as_slice()))
         else {
             return Ok(None);
         };
@@ -184,12 +187,12 @@ impl Builder<'_> {
         };
         let gemm = node.op() == "Gemm";
         let factor = |name| node.float(name).filter(|_| gemm).unwrap_or(1.0);
-        let shape = [first.shape()[0], first.shape()[1]];
+        let shape = [rows, columns];
         let flipped = gemm && flipped("transB");
         let outputs = shape[usize::from(!flipped)];
-        let bias = self
-            .own(id, 2)
-            .filter(|bias| bias.data().len() == outputs && bias.shape().last() == Some(&outputs));
+        let bias = self.own(id, 2).filter(|(_, shape)| {
+            shape.last() == Some(&outputs) && shape.iter().product::<usize>() == outputs
+        });
         let weight = node.input[1].clone();
         Ok(Some(Dense {
             value: made.clone(),
@@ -198,31 +201,31 @@ impl Builder<'_> {
                 rank,
                 weight: weight.clone(),
                 size: shape[usize::from(flipped)],
-                first,
+                first: first.clone(),
             }],
             weight,
             shape,
             flipped,
             alpha: factor("alpha"),
-            bias: bias.map(|first| Bias {
-                name: node.input[2].clone(),
+            bias: bias.map(|(first, shape)| Bias {
                 beta: factor("beta"),
+                shape,
                 first,
             }),
         }))
     }
 
-    /// The f32 initializer that an input reads and nothing else does.
-    fn own(&self, node: NodeId, input: usize) -> Option<Tensor> {
+    /// The f32 initializer that an input reads and nothing else does, and its sizes.
+    fn own(&self, node: NodeId, input: usize) -> Option<(TensorProto, Vec<usize>)> {
         let graph = self.graph;
         let value = graph.input(node, input)?;
         let name = graph.name(value);
         let own = graph.uses(value) == [Use { node, input }] && !graph.is_output(value);
         let mut initializers = graph.proto().initializer.iter();
         let tensor = initializers.find(|tensor| own && tensor.name() == name)?;
-        Tensor::from_proto(tensor)
-            .ok()
-            .filter(|tensor| tensor.dtype() == DataType::Float)
+        let is_float = tensor.data_type() == i32::from(DataType::Float);
+        let sizes = tensor.dims.iter().map(|&size| usize::try_from(size).ok());
+        is_float.then_some((tensor.clone(), sizes.collect::<Option<_>>()?))
     }
 
     /// Writes the layer with an Identity behind it.
@@ -233,11 +236,8 @@ impl Builder<'_> {
             self.types.insert(bare.clone(), known);
         }
         node.output[0] = bare.clone();
-        let count = dense.pieces[0]
-            .first
-            .data()
-            .len()
-            .div_ceil(self.piece.max(1));
+        let values = dense.shape[0] * dense.shape[1];
+        let count = values.div_ceil(self.piece.max(1));
         let count = count.min(dense.pieces[0].size);
         let opset = self.graph.model().opset("").unwrap_or(0);
         if count > 1 && dense.pieces[0].rank == 2 && opset >= SPLIT_INPUT {
@@ -269,12 +269,10 @@ impl Builder<'_> {
         let mut initializers = vec![lengths.clone()];
         for (at, (part, &size)) in parts.iter().zip(&sizes).enumerate() {
             let keep: Vec<usize> = (bound(at)..bound(at + 1)).collect();
-            let data = whole.first.data().select(&dense.shape, axis, &keep)?;
-            let mut shape = dense.shape;
-            shape[axis] = size;
-            let first = Tensor::new(shape, data)?;
+            let mut first = slice::select(&whole.first, axis, &keep)?;
             let weight = name("part", at);
-            initializers.push(first.to_proto(weight.as_str()));
+            first.name = Some(weight.clone());
+            initializers.push(first.clone());
             let is_last = at + 1 == count;
             let sum = if is_last {
                 node.output[0].clone()

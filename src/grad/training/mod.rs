@@ -29,12 +29,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Request, path::Path, tape::Tape, var::Var, walk};
 use crate::{
+    engine::{EngineInfo, Snapshot},
     error::{Error, Result, Site},
     graph::{Graph, Shapes, Use},
-    onnx::{DataType, Dim, ModelProto, NodeProto, Tensor, TensorProto, ValueInfoProto},
+    onnx::{DataType, Dim, GraphProto, ModelProto, NodeProto, Tensor, TensorProto, ValueInfoProto},
 };
 use forward::Forward;
-use state::State;
+use state::{Held, State};
 use update::Names;
 
 pub use loss::Loss;
@@ -63,6 +64,18 @@ pub struct Training {
 impl Training {
     /// 2 MiB: with gradient and moments, what fits the caches of a common processor.
     pub const PIECE: usize = 1 << 19;
+
+    /// 8 MiB: with gradient and moments, what fits the second-level cache of a large GPU (50 MB), and
+    /// so much that a kernel computes for longer than it takes to launch it (4 us).
+    pub const PIECE_ON_DEVICE: usize = 1 << 21;
+
+    /// The piece that suits where an engine computes.
+    pub fn piece_for(engine: &EngineInfo) -> usize {
+        match engine.precision {
+            None => Self::PIECE,
+            Some(_) => Self::PIECE_ON_DEVICE,
+        }
+    }
 }
 
 /// A training step as a model, and how it is run.
@@ -73,7 +86,10 @@ pub struct TrainingGraph {
     /// Pairs of an output and the input that it is in the next step.
     pub feedback: Vec<(String, String)>,
     /// First value of each of these inputs.
-    pub initial: Vec<(String, Tensor)>,
+    pub initial: Snapshot,
+    /// The head alone, on the same weights as they are in the state: its output is the logits, its
+    /// inputs are the features and the inputs that [`TrainingGraph::held_weights`] gives.
+    pub forward: ModelProto,
     /// Input `[N, K]`, f32.
     pub target: String,
     /// Input `[N, 1]`, f32.
@@ -159,11 +175,11 @@ pub fn training_graph(
     let mut state = State::new(&tape, &names, training);
     let mut found = found.into_iter();
     for (dense, cotangent) in forward.dense.iter().zip(&mut found) {
-        state.dense(dense, cotangent)?;
+        state.dense(dense, cotangent);
     }
     for free in &free {
         let cotangents: Vec<Var<'_>> = found.by_ref().take(free.uses.len()).collect();
-        state.free(free, &cotangents)?;
+        state.free(free, &cotangents);
     }
     let State {
         held, parameters, ..
@@ -174,8 +190,11 @@ pub fn training_graph(
         .iter()
         .map(|held| (held.output.clone(), held.input.clone()));
     let feedback: Vec<(String, String)> = feedback.collect();
-    let initial = held.into_iter().map(|held| (held.input, held.first));
-    let initial: Vec<(String, Tensor)> = initial.collect();
+    let sizes = held
+        .iter()
+        .map(|held| (held.input.clone(), held.shape.clone()));
+    let sizes: Vec<(String, Vec<usize>)> = sizes.collect();
+    let initial = initial(held)?;
     let renewed = feedback.iter().map(|(output, _)| output.clone());
     let outputs: Vec<String> = [tape.name("loss")].into_iter().chain(renewed).collect();
     let (nodes, constants) = tape.finish(&values, &outputs);
@@ -196,9 +215,11 @@ pub fn training_graph(
         logits: &forward.logits,
         scalars: &scalars,
         outputs: &outputs,
-        initial: &initial,
+        held: &sizes,
     };
+    let parts: BTreeSet<&str> = parameters.iter().flat_map(Parameter::parts).collect();
     Ok(TrainingGraph {
+        forward: border.forward(forward.model.clone(), &parts),
         model: border.close(forward.model.clone(), nodes, constants),
         feedback,
         initial,
@@ -211,6 +232,19 @@ pub fn training_graph(
     })
 }
 
+/// What is held before the first step.
+fn initial(held: Vec<Held<'_>>) -> Result<Snapshot> {
+    let mut weights = Vec::new();
+    let mut zeros = Snapshot::default();
+    for held in held {
+        match held.first {
+            Some(first) => weights.push((held.input, Tensor::from_proto(&first)?)),
+            None => zeros.add_zeros(held.input, &held.shape),
+        }
+    }
+    Ok(Snapshot::from(weights).and(zeros))
+}
+
 /// What crosses the border of a training graph.
 struct Border<'b> {
     batch: usize,
@@ -221,7 +255,8 @@ struct Border<'b> {
     scalars: &'b [String],
     /// The loss, then the state.
     outputs: &'b [String],
-    initial: &'b [(String, Tensor)],
+    /// What is held, with its shape.
+    held: &'b [(String, Vec<usize>)],
 }
 
 impl Border<'_> {
@@ -235,14 +270,44 @@ impl Border<'_> {
         let Some(graph) = model.graph.as_mut() else {
             return model;
         };
-        let held: BTreeSet<&str> = self.initial.iter().map(|(name, _)| name.as_str()).collect();
-        let fixed = |size: &usize| Dim::Fixed(*size);
-        let port = |name: &str, dims: &[Dim]| ValueInfoProto::tensor(name, DataType::Float, dims);
+        self.open(graph);
         graph.node.extend(nodes);
+        graph.initializer.extend(constants);
+        let batch = Dim::Fixed(self.batch);
+        let scores = self.scores();
+        graph.input.push(port(self.target.0, &scores));
+        graph.input.push(port(self.weight, &[batch, Dim::Fixed(1)]));
+        graph
+            .input
+            .extend(self.scalars.iter().map(|name| port(name, &[])));
+        graph.output = vec![port(&self.outputs[0], &[]), port(self.logits, &scores)];
+        for ((name, shape), output) in self.held.iter().zip(&self.outputs[1..]) {
+            graph.input.push(port(name, &fixed(shape)));
+            graph.output.push(port(output, &fixed(shape)));
+        }
+        model
+    }
+
+    /// The head alone, which reads the weights `parts` from inputs.
+    fn forward(&self, mut model: ModelProto, parts: &BTreeSet<&str>) -> ModelProto {
+        if let Some(graph) = model.graph.as_mut() {
+            self.open(graph);
+            let held = self.held.iter();
+            let held = held.filter(|(name, _)| parts.contains(name.as_str()));
+            graph
+                .input
+                .extend(held.map(|(name, shape)| port(name, &fixed(shape))));
+            graph.output = vec![port(self.logits, &self.scores())];
+        }
+        model
+    }
+
+    /// Leaves of the head what is no state, and gives its features the batch size.
+    fn open(&self, graph: &mut GraphProto) {
+        let held: BTreeSet<&str> = self.held.iter().map(|(name, _)| name.as_str()).collect();
         graph
             .initializer
             .retain(|tensor| !held.contains(tensor.name()));
-        graph.initializer.extend(constants);
         graph.input.retain(|input| !held.contains(input.name()));
         let constants: BTreeSet<&str> = graph
             .initializer
@@ -261,26 +326,19 @@ impl Border<'_> {
                 *input = ValueInfoProto::tensor(input.name(), dtype, &dims);
             }
         }
-        let batch = Dim::Fixed(self.batch);
-        let scores = [batch.clone(), Dim::Fixed(self.target.1)];
-        graph.input.push(port(self.target.0, &scores));
-        graph.input.push(port(self.weight, &[batch, Dim::Fixed(1)]));
-        graph
-            .input
-            .extend(self.scalars.iter().map(|name| port(name, &[])));
-        let state = self.initial.iter().map(|(name, tensor)| {
-            let dims: Vec<Dim> = tensor.shape().iter().map(fixed).collect();
-            port(name, &dims)
-        });
-        let state: Vec<ValueInfoProto> = state.collect();
-        graph.output = vec![port(&self.outputs[0], &[]), port(self.logits, &scores)];
-        let renewed = self.outputs[1..].iter().zip(&state);
-        graph
-            .output
-            .extend(renewed.map(|(name, input)| port(name, &input.dims().unwrap_or_default())));
-        graph.input.extend(state);
-        model
     }
+
+    fn scores(&self) -> [Dim; 2] {
+        [Dim::Fixed(self.batch), Dim::Fixed(self.target.1)]
+    }
+}
+
+fn port(name: &str, dims: &[Dim]) -> ValueInfoProto {
+    ValueInfoProto::tensor(name, DataType::Float, dims)
+}
+
+fn fixed(shape: &[usize]) -> Vec<Dim> {
+    shape.iter().copied().map(Dim::Fixed).collect()
 }
 
 impl TrainingGraph {
@@ -301,6 +359,12 @@ impl TrainingGraph {
             .collect()
     }
 
+    /// Of a state, the inputs that hold the trained weights.
+    pub fn held_weights(&self, state: &Snapshot) -> Snapshot {
+        let parts: BTreeSet<&str> = self.parameters.iter().flat_map(Parameter::parts).collect();
+        state.only(|name| parts.contains(name))
+    }
+
     /// The trained weights in a state that [`crate::engine::Steps::state`] gave, f32, by their names
     /// in the head.
     ///
@@ -317,6 +381,11 @@ impl TrainingGraph {
 }
 
 impl Parameter {
+    /// Names of the inputs that hold it.
+    fn parts(&self) -> impl Iterator<Item = &str> {
+        self.pieces.iter().map(|(name, _)| name.as_str())
+    }
+
     fn joined(&self, held: &BTreeMap<&str, &Tensor>) -> Result<Tensor> {
         let unlike = || Error::Argument {
             name: "state",

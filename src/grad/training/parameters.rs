@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::forward::Dense;
 use crate::{
     graph::{Graph, NodeId, Use},
-    onnx::{DataType, Tensor},
+    onnx::{DataType, TensorProto},
 };
 
 /// Operators with parameters, and the inputs that hold them. Statistics of normalisations are no
@@ -38,9 +38,10 @@ const VIEWS: [&str; 6] = [
 
 /// An initializer that is trained, with all its uses.
 pub(super) struct Free {
-    pub(super) name: String,
     pub(super) uses: Vec<Use>,
-    pub(super) first: Tensor,
+    pub(super) shape: Vec<usize>,
+    /// Its bytes are shared with the model.
+    pub(super) first: TensorProto,
 }
 
 /// The parameters that `dense` does not hold, in the order of the graph. One that is also used as
@@ -67,17 +68,16 @@ pub(super) fn find(graph: &Graph<'_>, dense: &[Dense]) -> Vec<Free> {
     let initializers = graph.proto().initializer.iter();
     let tensors: BTreeMap<&str, _> = initializers.map(|tensor| (tensor.name(), tensor)).collect();
     let free = found.into_iter().filter_map(|(name, uses)| {
-        let tensor = Tensor::from_proto(tensors.get(name.as_str())?).ok()?;
+        let first = TensorProto::clone(tensors.get(name.as_str())?);
+        let sizes = first.dims.iter().map(|&size| usize::try_from(size).ok());
+        let shape: Vec<usize> = sizes.collect::<Option<_>>()?;
         let formula = |at: &Use| FORMULAS.contains(&graph.node(at.node).op());
-        let number = tensor.data().len() == 1 && uses.iter().any(formula);
+        let number = shape.iter().product::<usize>() == 1 && uses.iter().any(formula);
         let all = graph.uses(graph.value(&name)?);
         let only = all.iter().all(|at| uses.contains(at));
-        let fits = tensor.dtype() == DataType::Float && only && !number && !taken(&name);
-        fits.then_some(Free {
-            name,
-            uses,
-            first: tensor,
-        })
+        let is_float = first.data_type() == i32::from(DataType::Float);
+        let fits = is_float && only && !number && !taken(&name);
+        fits.then_some(Free { uses, shape, first })
     });
     free.collect()
 }

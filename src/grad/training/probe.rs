@@ -1,11 +1,18 @@
 //! Shapes of all values of a head, as a run shows them.
 
+use std::collections::BTreeSet;
+
 use crate::{
     engine::Engine,
     error::{Error, Result},
     graph::{self, Graph, Shapes, TensorType, ValueId},
-    onnx::{Dim, Tensor},
+    onnx::{DataType, Dim, ModelProto, NodeProto, Tensor, TensorProto, tensor::element_count},
 };
+
+/// From so many values on, a float weight is left away: it is no list of sizes or scales.
+const LARGE: usize = 1 << 12;
+/// Opset from which `ConstantOfShape` exists.
+const CONSTANT_OF_SHAPE: i64 = 9;
 
 /// Completes what the head declares by what runs on `batches` show: sizes that differ between the
 /// runs become unknown. Give two batches of different size, or one where the size is fixed.
@@ -20,9 +27,15 @@ pub fn probe(
     let mut shapes = Shapes::declared(head);
     let made = |id: &ValueId| head.producer(*id).is_some() && head.constant(*id).is_none();
     let values: Vec<ValueId> = head.values().filter(made).collect();
-    let mut session = engine.load(&graph::with_outputs(head, &shapes, &values))?;
-    let runs = batches.iter().map(|batch| session.run(batch));
-    let runs: Vec<Vec<Tensor>> = runs.collect::<Result<_>>()?;
+    let run = |model: &ModelProto| -> Result<Vec<Vec<Tensor>>> {
+        let mut session = engine.load(model)?;
+        batches.iter().map(|batch| session.run(batch)).collect()
+    };
+    let whole = graph::with_outputs(head, &shapes, &values);
+    let runs = match light(head, &whole)?.map(|light| run(&light)) {
+        Some(Ok(runs)) => runs,
+        Some(Err(_)) | None => run(&whole)?,
+    };
     let Some((first, others)) = runs.split_first() else {
         return Err(Error::Argument {
             name: "batches",
@@ -46,4 +59,41 @@ pub fn probe(
         shapes.learn(id, found);
     }
     Ok(shapes)
+}
+
+/// The model with zeros, made where it runs, for its large weights: shapes do not depend on them, and
+/// handing them over takes far longer than the run. Nothing where there are none.
+fn light(head: &Graph<'_>, model: &ModelProto) -> Result<Option<ModelProto>> {
+    let mut light = model.clone();
+    let is_large = |tensor: &TensorProto| {
+        let sizes = tensor.dims.iter().map(|&size| usize::try_from(size).ok());
+        let sizes: Option<Vec<usize>> = sizes.collect();
+        let count = sizes.and_then(|sizes| element_count(&sizes));
+        tensor.data_type() == i32::from(DataType::Float) && count >= Some(LARGE)
+    };
+    let Some(graph) = light.graph.as_mut() else {
+        return Ok(None);
+    };
+    let all = std::mem::take(&mut graph.initializer);
+    let (large, kept): (Vec<_>, Vec<_>) = all.into_iter().partition(is_large);
+    if large.is_empty() || model.opset("").unwrap_or(0) < CONSTANT_OF_SHAPE {
+        return Ok(None);
+    }
+    graph.initializer = kept;
+    let mut nodes = Vec::new();
+    for tensor in &large {
+        let name = head.fresh_name(&format!("{}_shape", tensor.name()));
+        let shape = Tensor::i64([tensor.dims.len()], tensor.dims.clone())?;
+        graph.initializer.push(shape.to_proto(name.as_str()));
+        nodes.push(NodeProto::new(
+            "ConstantOfShape",
+            &[&name],
+            &[tensor.name()],
+        ));
+    }
+    nodes.append(&mut graph.node);
+    graph.node = nodes;
+    let names: BTreeSet<&str> = large.iter().map(|tensor| tensor.name()).collect();
+    graph.input.retain(|input| !names.contains(input.name()));
+    Ok(Some(light))
 }

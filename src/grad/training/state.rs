@@ -2,19 +2,20 @@
 
 use super::{Parameter, Training, forward::Dense, parameters::Free, update::Names};
 use crate::{
-    error::Result,
     grad::{
         tape::Tape,
         var::{Var, to_i64, to_index},
     },
-    onnx::Tensor,
+    onnx::TensorProto,
 };
 
 /// One tensor of the state.
 pub(super) struct Held<'t> {
     pub(super) input: String,
     pub(super) output: String,
-    pub(super) first: Tensor,
+    pub(super) shape: Vec<usize>,
+    /// Nothing for a moment, which begins at zero.
+    pub(super) first: Option<TensorProto>,
     pub(super) next: Var<'t>,
 }
 
@@ -92,7 +93,7 @@ impl<'t> State<'t> {
     }
 
     /// A dense layer, from the cotangent `[1, .., outputs]` of what it makes.
-    pub(super) fn dense(&mut self, dense: &Dense, cotangent: Var<'t>) -> Result<()> {
+    pub(super) fn dense(&mut self, dense: &Dense, cotangent: Var<'t>) {
         let dy = cotangent.reshape(&[-1, to_index(dense.outputs())]);
         for piece in &dense.pieces {
             let x = self.tape.value(&piece.value);
@@ -107,7 +108,9 @@ impl<'t> State<'t> {
                 is_left: dense.flipped,
                 alpha: dense.alpha,
             };
-            self.update(&piece.weight, &piece.first, gradient)?;
+            let mut shape = dense.shape;
+            shape[usize::from(dense.flipped)] = piece.size;
+            self.update(&shape, &piece.first, gradient);
         }
         let pieces = dense.pieces.iter();
         self.parameters.push(Parameter {
@@ -120,37 +123,37 @@ impl<'t> State<'t> {
         });
         if let Some(bias) = &dense.bias {
             let gradient = dy.sum_away(&[0]) * bias.beta;
-            let gradient = match bias.first.shape() {
+            let gradient = match bias.shape.as_slice() {
                 [_] => gradient,
                 shape => gradient.reshape(&to_i64(shape)),
             };
-            self.whole(&bias.name, &bias.first, Gradient::Plain(gradient))?;
+            self.whole(&bias.shape, &bias.first, Gradient::Plain(gradient));
         }
-        Ok(())
     }
 
     /// Any other parameter, from the cotangents `[1, ..]` at its uses.
-    pub(super) fn free(&mut self, free: &Free, cotangents: &[Var<'t>]) -> Result<()> {
+    pub(super) fn free(&mut self, free: &Free, cotangents: &[Var<'t>]) {
         let total = match cotangents {
             [one] => *one,
             several => self.tape.push("Sum", several),
         };
-        let gradient = total.reshape(&to_i64(free.first.shape()));
-        self.whole(&free.name, &free.first, Gradient::Plain(gradient))
+        let gradient = total.reshape(&to_i64(&free.shape));
+        self.whole(&free.shape, &free.first, Gradient::Plain(gradient));
     }
 
-    fn whole(&mut self, name: &str, first: &Tensor, gradient: Gradient<'t>) -> Result<()> {
+    fn whole(&mut self, shape: &[usize], first: &TensorProto, gradient: Gradient<'t>) {
         self.parameters.push(Parameter {
-            name: name.to_owned(),
-            shape: first.shape().to_vec(),
-            pieces: vec![(name.to_owned(), first.shape().first().copied().unwrap_or(1))],
+            name: first.name().to_owned(),
+            shape: shape.to_vec(),
+            pieces: vec![(first.name().to_owned(), shape.first().copied().unwrap_or(1))],
             axis: 0,
         });
-        self.update(name, first, gradient)
+        self.update(shape, first, gradient);
     }
 
     /// Writes the step of one input.
-    fn update(&mut self, name: &str, first: &Tensor, gradient: Gradient<'t>) -> Result<()> {
+    fn update(&mut self, shape: &[usize], first: &TensorProto, gradient: Gradient<'t>) {
+        let name = first.name();
         let Training {
             optimizer,
             weight_decay,
@@ -158,7 +161,7 @@ impl<'t> State<'t> {
         } = self.training;
         let input = |name: &str| self.tape.value(name);
         let weight = input(name);
-        let base = match first.shape().len() {
+        let base = match shape.len() {
             2.. if weight_decay > 0.0 => weight * input(&self.names.keep),
             _ => weight,
         };
@@ -169,18 +172,17 @@ impl<'t> State<'t> {
         let held: Vec<Var<'t>> = moments.iter().map(|name| input(name)).collect();
         let scalars = [input(&self.names.descent), input(&self.names.floor)];
         let (next, renewed) = optimizer.write(scalars, base, &held, gradient);
-        let zeros = Tensor::f32(first.shape(), vec![0.0; first.data().len()])?;
-        self.hold(name.to_owned(), first.clone(), next);
+        self.hold(name.to_owned(), shape, Some(first.clone()), next);
         for (moment, next) in moments.into_iter().zip(renewed) {
-            self.hold(moment, zeros.clone(), next);
+            self.hold(moment, shape, None, next);
         }
-        Ok(())
     }
 
-    fn hold(&mut self, input: String, first: Tensor, next: Var<'t>) {
+    fn hold(&mut self, input: String, shape: &[usize], first: Option<TensorProto>, next: Var<'t>) {
         self.held.push(Held {
             output: self.tape.name(&format!("next/{input}")),
             input,
+            shape: shape.to_vec(),
             first,
             next,
         });

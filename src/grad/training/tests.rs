@@ -245,24 +245,20 @@ fn gradients_agree_with_differences() {
             expected.sort_unstable();
             assert_eq!(sorted, expected, "{}", head.caption);
             let (x, (target, weight)) = (head.features(BATCH, 2), targets());
+            let initial = graph.initial.fetch().unwrap();
             let mut steps = load(&**engine, &graph);
             step(&mut *steps, &graph, &x, (&target, &weight), (1, 1.0));
             let after: BTreeMap<String, Tensor> = steps.state().unwrap().into_iter().collect();
             for (at, name) in names.iter().enumerate() {
-                let first = &graph
-                    .initial
-                    .iter()
-                    .find(|(held, _)| held == name)
-                    .unwrap()
-                    .1;
+                let first = &initial.iter().find(|(held, _)| held == name).unwrap().1;
                 let along = Numbers(at as u64 + 3).take(first.data().len());
                 let mut at_distance = |distance: f32| {
                     let values = first.to_f32();
                     let moved = values.iter().zip(&along).map(|(w, v)| w + distance * v);
                     let moved = Tensor::f32(first.shape(), moved.collect()).unwrap();
-                    let mut state = graph.initial.clone();
-                    state.push(((*name).to_owned(), moved));
-                    steps.set_state(state).unwrap();
+                    let moved = vec![((*name).to_owned(), moved)];
+                    steps.hold(graph.initial.clone()).unwrap();
+                    steps.hold(moved.into()).unwrap();
                     step(&mut *steps, &graph, &x, (&target, &weight), (1, 0.0))
                 };
                 let near = at_distance(STEP) - at_distance(-STEP);
@@ -328,7 +324,7 @@ fn a_hundred_steps_follow_the_reference() {
             training.weight_decay = weight_decay;
             training.piece = piece;
             let graph = head.training(&*engine, training);
-            let start = graph.weights(&graph.initial).unwrap();
+            let start = graph.weights(&graph.initial.fetch().unwrap()).unwrap();
             let mut reference = Reference::new(&start, training);
             let mut steps = load(&*engine, &graph);
             let (target, weight) = targets();
