@@ -130,6 +130,14 @@ impl FeatureSet {
         (row as u64).saturating_mul(self.len() as u64)
     }
 
+    /// Whether every value is f32 with a row of its own for each sample, along its first axis: then
+    /// the rows of any samples stand together, whatever batch the model takes.
+    pub fn has_plain_rows(&self) -> bool {
+        const ROWS: usize = 3;
+        let mut shapes = self.layouts.iter().map(|layout| layout.plain_f32(ROWS));
+        shapes.all(|shape| shape.is_some_and(|shape| shape.first() == Some(&ROWS)))
+    }
+
     /// The batch size that the model insists on.
     pub fn fixed_batch(&self) -> Option<usize> {
         self.fixed_batch

@@ -2,12 +2,11 @@
 
 use std::sync::mpsc::sync_channel;
 
-use super::Target;
+use super::{Target, source::Source};
 use crate::{
     error::{Error, Result},
-    features::FeatureSet,
     finetune::Loss,
-    onnx::{DataType, Tensor},
+    onnx::Tensor,
 };
 
 /// Batches that may wait for the engine. Reading 64 rows of 25088 numbers takes less time than
@@ -16,7 +15,7 @@ const AHEAD: usize = 2;
 
 /// The samples of a step.
 pub(super) struct Batch {
-    /// The features, f32.
+    /// The inputs that the source gives.
     pub(super) values: Vec<Tensor>,
     /// `[B, K]`: what the probabilities should be, times the sample's weight.
     pub(super) target: Tensor,
@@ -192,24 +191,12 @@ impl Aim<'_> {
     }
 
     /// Reads a batch, filled up to `size` with copies of its last sample that weigh nothing.
-    pub(super) fn read(
-        &self,
-        features: &FeatureSet,
-        positions: &[usize],
-        size: usize,
-    ) -> Result<Batch> {
+    pub(super) fn read(&self, source: &Source, positions: &[usize], size: usize) -> Result<Batch> {
         let mut rows = positions.to_vec();
         rows.resize(
             size.max(rows.len()),
             rows.last().copied().unwrap_or_default(),
         );
-        let values = features.read(&rows)?.values.into_iter();
-        let values = values.map(|value| match value.dtype() {
-            DataType::Float16 | DataType::Bfloat16 | DataType::Double => {
-                value.cast(DataType::Float)
-            }
-            _ => Ok(value),
-        });
         let each = self.factor() / positions.len() as f64;
         let mut target = Vec::with_capacity(rows.len() * self.classes);
         let mut weight = vec![each as f32; positions.len()];
@@ -223,7 +210,7 @@ impl Aim<'_> {
         target.resize(rows.len() * self.classes, 0.0);
         weight.resize(rows.len(), 0.0);
         Ok(Batch {
-            values: values.collect::<Result<_>>()?,
+            values: source.values(&rows)?,
             target: Tensor::f32([rows.len(), self.classes], target)?,
             weight: Tensor::f32([rows.len(), 1], weight)?,
             tops,
@@ -235,7 +222,7 @@ impl Aim<'_> {
 /// Gives the batches of `order` to `take`, one after the other, while the next ones are read.
 pub(super) fn ahead(
     aim: Aim<'_>,
-    features: &FeatureSet,
+    source: &Source,
     order: &[usize],
     size: usize,
     mut take: impl FnMut(&[usize], Batch) -> Result<bool>,
@@ -245,7 +232,7 @@ pub(super) fn ahead(
         scope.spawn(move || {
             for positions in order.chunks(size) {
                 // Nobody listens any more where the run was ended.
-                if sender.send(aim.read(features, positions, size)).is_err() {
+                if sender.send(aim.read(source, positions, size)).is_err() {
                     return;
                 }
             }

@@ -1,8 +1,11 @@
 //! The head in the form that is trained and measured: f32, up to the logits, at one batch size.
 
+use std::collections::BTreeSet;
+
 use super::{
     Request,
     batches::{Aim, top},
+    source::{self, Source, WIDENED},
 };
 use crate::{
     engine::{self, Engine, Snapshot, Steps},
@@ -13,9 +16,6 @@ use crate::{
     head::Ending,
     onnx::{DataType, Dim, ModelProto, Tensor, ValueInfoProto},
 };
-
-/// Types whose weights are trained in f32.
-const WIDENED: [DataType; 3] = [DataType::Float16, DataType::Bfloat16, DataType::Double];
 
 /// Operators that may stand behind the final Softmax or Sigmoid.
 const BEHIND: [&str; 5] = ["Cast", "Flatten", "Identity", "Reshape", "Squeeze"];
@@ -81,15 +81,7 @@ fn before(graph: &Graph<'_>, ending: &str) -> Option<ValueId> {
 /// Inputs of the head beside `rows` samples, repeated as needed.
 fn inputs(features: &FeatureSet, positions: &[usize], rows: usize) -> Result<Vec<Tensor>> {
     let rows = (0..rows).map(|row| positions[row % positions.len()]);
-    let batch = features.read(&rows.collect::<Vec<_>>())?;
-    let wide = batch
-        .values
-        .into_iter()
-        .map(|value| match WIDENED.contains(&value.dtype()) {
-            true => value.cast(DataType::Float),
-            false => Ok(value),
-        });
-    wide.collect()
+    source::read(features, &rows.collect::<Vec<_>>())
 }
 
 /// Features in batches of `wanted`, where the head takes such, though the model it comes from says
@@ -193,7 +185,6 @@ pub(super) fn shapes(
 /// The head as a session whose weights can be changed.
 pub(super) struct Forward {
     steps: Box<dyn Steps>,
-    names: Vec<String>,
 }
 
 /// Loss and accuracy on samples.
@@ -205,16 +196,13 @@ pub(super) struct Measured {
 }
 
 impl Forward {
-    /// The head of `graph` on weights that its steps hold.
-    pub(super) fn new(
-        engine: &dyn Engine,
-        graph: &TrainingGraph,
-        names: &[String],
-        weights: Snapshot,
-    ) -> Result<Self> {
+    /// The head of `graph` on the weights, and features, that its steps hold.
+    pub(super) fn new(engine: &dyn Engine, graph: &TrainingGraph, held: &Snapshot) -> Result<Self> {
+        let inputs = graph.forward.graph.iter().flat_map(|graph| &graph.input);
+        let inputs: BTreeSet<&str> = inputs.map(|input| input.name()).collect();
+        let held = held.only(|name| inputs.contains(name));
         Ok(Self {
-            steps: engine.load_steps(&graph.forward, &[], weights)?,
-            names: names.to_vec(),
+            steps: engine.load_steps(&graph.forward, &[], held)?,
         })
     }
 
@@ -227,19 +215,14 @@ impl Forward {
     pub(super) fn measure(
         &mut self,
         aim: Aim<'_>,
-        features: &FeatureSet,
+        source: &Source,
         positions: &[usize],
         size: usize,
     ) -> Result<Option<Measured>> {
         let aim = aim.judged();
         let (mut loss, mut right) = (0.0, 0_usize);
-        super::batches::ahead(aim, features, positions, size, |positions, batch| {
-            let named: Vec<_> = self
-                .names
-                .iter()
-                .map(String::as_str)
-                .zip(&batch.values)
-                .collect();
+        super::batches::ahead(aim, source, positions, size, |positions, batch| {
+            let named: Vec<_> = source.names().zip(&batch.values).collect();
             let outputs = self.steps.step(&named)?;
             let logits = outputs.first().map(Tensor::to_f32).unwrap_or_default();
             for ((&position, expected), row) in positions

@@ -14,6 +14,7 @@ mod checkpoint;
 mod forward;
 mod options;
 mod run;
+mod source;
 #[cfg(test)]
 mod tests;
 mod weights;

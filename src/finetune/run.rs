@@ -1,17 +1,19 @@
 //! The loop: steps, epochs, the best weights.
 
+use std::sync::Arc;
+
 use super::{
     Checkpoint, Epoch, Listener, Loss, Progress, Request, Stopped, TrainOptions, Trained,
     batches::{self, Aim, top},
     checkpoint::{self, Place, Saved},
     forward::{self, Forward, Measured},
+    source::{Source, Way},
     weights,
 };
 use crate::{
     data,
     engine::{Engine, Snapshot, Steps},
     error::{Error, Result},
-    features::FeatureSet,
     grad::training::{Training, TrainingGraph, training_graph},
     graph::Graph,
     head::Ending,
@@ -19,6 +21,18 @@ use crate::{
 };
 
 pub(super) fn train(
+    request: Request<'_>,
+    options: &TrainOptions,
+    on: &mut Listener<'_>,
+) -> Result<Trained> {
+    let samples = request.train.len() + request.validation.len();
+    let way = Way::of(request.engine, request.features, samples);
+    train_by(way, request, options, on)
+}
+
+/// Trains on features that reach the engine this way.
+pub(super) fn train_by(
+    way: Way,
     request: Request<'_>,
     options: &TrainOptions,
     on: &mut Listener<'_>,
@@ -32,54 +46,7 @@ pub(super) fn train(
             what: "no sample is left to train on".to_owned(),
         });
     }
-    let mut model = forward::logits_model(&request)?;
-    let (features, batch) = forward::batched(&request, &mut model, options.batch)?;
-    let graph = Graph::new(&model)?;
-    let shapes = forward::shapes(request.engine, &graph, &features, request.train)?;
-    let training = Training {
-        batch,
-        loss: aim.loss,
-        temperature: aim.divisor() as f32,
-        optimizer: options.optimizer,
-        weight_decay: options.weight_decay,
-        piece: piece(request.engine),
-    };
-    let mut graph = training_graph(&graph, &shapes, training)?;
-    let initial = std::mem::take(&mut graph.initial);
-    let engine = request.engine;
-    let steps = engine.load_steps(&graph.model, &graph.feedback, initial)?;
-    let start = graph.held_weights(&steps.snapshot());
-    let forward = match request.validation {
-        [] => None,
-        _ => Some(Forward::new(
-            engine,
-            &graph,
-            features.names(),
-            start.clone(),
-        )?),
-    };
-    let per_epoch = request.train.len().div_ceil(batch) as u64;
-    let mut run = Run {
-        request,
-        options,
-        aim,
-        features,
-        batch,
-        graph,
-        steps,
-        forward,
-        total: per_epoch * options.epochs as u64,
-        place: Place {
-            run: match options.checkpoint {
-                Some(_) => checkpoint::identity(&request, options, training),
-                None => String::new(),
-            },
-            step: 0,
-            epochs: Vec::new(),
-            best: 0,
-        },
-        best: start,
-    };
+    let mut run = Run::new(way, request, options, aim)?;
     let stopped = run.all(on)?;
     if let (Some(checkpoint), Stopped::Finished | Stopped::Patience) =
         (&options.checkpoint, &stopped)
@@ -88,13 +55,13 @@ pub(super) fn train(
     }
     Ok(Trained {
         weights: weights::written(request.head_model, run.graph.weights(&run.best.fetch()?)?)?,
-        notes: notes(&request, options, batch),
+        notes: notes(&request, options, run.batch),
         epochs: run.place.epochs,
         best: run.place.best,
         stopped,
         loss: aim.loss,
         steps: run.place.step,
-        batch,
+        batch: run.batch,
     })
 }
 
@@ -154,7 +121,7 @@ struct Run<'r> {
     request: Request<'r>,
     options: &'r TrainOptions,
     aim: Aim<'r>,
-    features: FeatureSet,
+    source: Arc<Source>,
     batch: usize,
     graph: TrainingGraph,
     steps: Box<dyn Steps>,
@@ -185,7 +152,66 @@ impl Sums {
     }
 }
 
-impl Run<'_> {
+impl<'r> Run<'r> {
+    fn new(
+        way: Way,
+        request: Request<'r>,
+        options: &'r TrainOptions,
+        aim: Aim<'r>,
+    ) -> Result<Self> {
+        let engine = request.engine;
+        let mut model = forward::logits_model(&request)?;
+        let (features, batch) = forward::batched(&request, &mut model, options.batch)?;
+        let graph = Graph::new(&model)?;
+        let shapes = forward::shapes(engine, &graph, &features, request.train)?;
+        let training = Training {
+            batch,
+            loss: aim.loss,
+            temperature: aim.divisor() as f32,
+            optimizer: options.optimizer,
+            weight_decay: options.weight_decay,
+            piece: piece(engine),
+        };
+        let mut graph = training_graph(&graph, &shapes, training)?;
+        let (source, rows) = match way {
+            Way::Given => (Source::given(features), Snapshot::default()),
+            Way::Held => {
+                let positions = [request.train, request.validation].concat();
+                Source::held(features, &positions, batch, &mut graph)?
+            }
+        };
+        let initial = std::mem::take(&mut graph.initial).and(rows);
+        let steps = engine.load_steps(&graph.model, &graph.feedback, initial)?;
+        let held = steps.snapshot();
+        let forward = match request.validation {
+            [] => None,
+            _ => Some(Forward::new(engine, &graph, &held)?),
+        };
+        let identity = |_| checkpoint::identity(&request, options, training);
+        Ok(Self {
+            total: request.train.len().div_ceil(batch) as u64 * options.epochs as u64,
+            place: Place {
+                run: options
+                    .checkpoint
+                    .as_ref()
+                    .map(identity)
+                    .unwrap_or_default(),
+                step: 0,
+                epochs: Vec::new(),
+                best: 0,
+            },
+            best: graph.held_weights(&held),
+            request,
+            options,
+            aim,
+            source: Arc::new(source),
+            batch,
+            graph,
+            steps,
+            forward,
+        })
+    }
+
     fn all(&mut self, on: &mut Listener<'_>) -> Result<Stopped> {
         if !self.resumed()? {
             let measured = match self.measured()? {
@@ -231,13 +257,12 @@ impl Run<'_> {
         let seed = self.options.seed.wrapping_mul(EPOCHS).wrapping_add(number);
         let order = data::shuffled(self.request.train.len(), seed);
         let order: Vec<usize> = order.into_iter().map(|at| self.request.train[at]).collect();
-        let (features, aim, batch) = (self.features.clone(), self.aim, self.batch);
+        let (source, aim, batch) = (self.source.clone(), self.aim, self.batch);
         let (mut sums, mut rate, mut fault) = (Sums::default(), 0.0, None);
-        batches::ahead(aim, &features, &order, batch, |positions, samples| {
+        batches::ahead(aim, &source, &order, batch, |positions, samples| {
             rate = self.options.rate(self.place.step + 1, self.total);
             let scalars = self.graph.scalars(self.place.step + 1, rate)?;
-            let names = features.names().iter().map(String::as_str);
-            let mut inputs: Vec<(&str, &Tensor)> = names.zip(&samples.values).collect();
+            let mut inputs: Vec<(&str, &Tensor)> = source.names().zip(&samples.values).collect();
             inputs.push((&self.graph.target, &samples.target));
             inputs.push((&self.graph.weight, &samples.weight));
             inputs.extend(scalars.iter().map(|(name, value)| (*name, value)));
@@ -269,12 +294,7 @@ impl Run<'_> {
         let Some(forward) = &mut self.forward else {
             return Ok(Ok(None));
         };
-        let found = forward.measure(
-            self.aim,
-            &self.features,
-            self.request.validation,
-            self.batch,
-        )?;
+        let found = forward.measure(self.aim, &self.source, self.request.validation, self.batch)?;
         Ok(found
             .map(Some)
             .ok_or_else(|| "the loss on the validation samples".to_owned()))
@@ -323,7 +343,7 @@ impl Run<'_> {
     fn save(&self, checkpoint: &Checkpoint) -> Result<()> {
         checkpoint.save(&Saved {
             place: self.place.clone(),
-            state: self.steps.state()?,
+            state: self.graph.held_state(&self.steps.snapshot()).fetch()?,
             best: self.best.fetch()?,
         })
     }

@@ -3,8 +3,8 @@
 use std::cell::Cell;
 
 use super::{
-    Checkpoint, Epoch, Optimizer, Request, Stopped, Target, TrainOptions, Trained, apply, train,
-    with_own_weights,
+    Checkpoint, Epoch, Optimizer, Request, Stopped, Target, TrainOptions, Trained, apply,
+    run::train_by, source::Way, train, with_own_weights,
 };
 use crate::{
     engine::{Engine, testing::engines},
@@ -174,6 +174,45 @@ fn a_seed_gives_the_same_weights_bit_for_bit_and_another_does_not() {
         assert_eq!(one.weights, same.weights, "{}", engine.info());
         assert_eq!(one.epochs, same.epochs);
         assert_ne!(one.weights, other.weights);
+    }
+}
+
+#[test]
+fn features_that_the_engine_holds_change_no_bit() {
+    let model = head("Softmax");
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.onnx");
+    let mut bench = Bench::new(DataType::Float);
+    // Neither in order nor all of them.
+    bench.train = (0..50).rev().collect();
+    for engine in engines() {
+        for (fixed, checkpoint) in [(None, false), (Some(5), false), (None, true)] {
+            if let Some(size) = fixed {
+                bench.features = bench.features.clone().with_fixed_batch(size);
+            }
+            let options = TrainOptions {
+                checkpoint: checkpoint.then(|| Checkpoint { path: path.clone() }),
+                ..options()
+            };
+            let found = [Way::Given, Way::Held].map(|way| {
+                let request = bench.request(&*engine, &model, Ending::Softmax);
+                let mut saved = Vec::new();
+                let trained = train_by(way, request, &options, &mut |progress| {
+                    if checkpoint && progress.epoch == 3 && progress.finished.is_none() {
+                        saved = std::fs::read(&path).unwrap();
+                    }
+                    Ok(())
+                });
+                (trained.unwrap(), saved)
+            });
+            let [(given, given_saved), (held, held_saved)] = found;
+            let case = format!("{fixed:?}, {}", engine.info());
+            assert_eq!(given.weights, held.weights, "{case}");
+            assert_eq!(given.epochs, held.epochs, "{case}");
+            assert_eq!(given_saved, held_saved, "{case}");
+            assert_eq!(given_saved.is_empty(), !checkpoint);
+        }
+        bench.features = problem(DataType::Float).0;
     }
 }
 

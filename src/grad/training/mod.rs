@@ -359,10 +359,16 @@ impl TrainingGraph {
             .collect()
     }
 
-    /// Of a state, the inputs that hold the trained weights.
-    pub fn held_weights(&self, state: &Snapshot) -> Snapshot {
+    /// Of what the steps hold, the state: what a step renews.
+    pub fn held_state(&self, held: &Snapshot) -> Snapshot {
+        let fed: BTreeSet<&str> = self.feedback.iter().map(|(_, to)| to.as_str()).collect();
+        held.only(|name| fed.contains(name))
+    }
+
+    /// Of what the steps hold, the trained weights.
+    pub fn held_weights(&self, held: &Snapshot) -> Snapshot {
         let parts: BTreeSet<&str> = self.parameters.iter().flat_map(Parameter::parts).collect();
-        state.only(|name| parts.contains(name))
+        held.only(|name| parts.contains(name))
     }
 
     /// The trained weights in a state that [`crate::engine::Steps::state`] gave, f32, by their names

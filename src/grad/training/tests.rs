@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use super::{Loss, Optimizer, Training, TrainingGraph, probe, training_graph};
 use crate::{
-    engine::{Engine, Steps, testing::engines},
+    engine::{Engine, EngineInfo, Precision, Steps, testing::engines},
     graph::Graph,
     onnx::{DataType, Dim, GraphProto, ModelProto, NodeProto, Tensor, ValueInfoProto},
 };
@@ -402,4 +402,57 @@ fn what_cannot_be_trained_is_named() {
         error.contains("\"y0\" (Conv") && error.contains("see one pixel"),
         "{error}"
     );
+}
+
+#[test]
+fn pieces_suit_where_an_engine_computes() {
+    let device = EngineInfo {
+        precision: Some(Precision::Fp32),
+        ..EngineInfo::default()
+    };
+    let pieces = |info: &EngineInfo| {
+        // The dense layers of VGG16.
+        let layers = [25088 * 4096, 4096 * 4096, 4096 * 1000_usize];
+        let piece = Training::piece_for(info);
+        layers
+            .iter()
+            .map(|size| size.div_ceil(piece))
+            .sum::<usize>()
+    };
+    assert_eq!(pieces(&EngineInfo::default()), 236);
+    assert_eq!(pieces(&device), 59);
+}
+
+/// The head alone makes, on what the steps hold, the logits that the next step begins with.
+#[test]
+fn the_head_alone_runs_on_what_the_steps_hold() {
+    let head = &heads()[0];
+    let (target, weight) = targets();
+    for engine in engines() {
+        let mut training = training(Loss::CrossEntropy, 1.0, Optimizer::ADAMW);
+        training.piece = 8;
+        let graph = head.training(&*engine, training);
+        let x = head.features(BATCH, 2);
+        let mut steps = load(&*engine, &graph);
+        let start = graph.held_weights(&steps.snapshot());
+        let mut alone = engine.load_steps(&graph.forward, &[], start).unwrap();
+        for number in 1..=3 {
+            let snapshot = steps.snapshot();
+            assert_eq!(
+                graph.held_state(&snapshot).fetch().unwrap(),
+                steps.state().unwrap()
+            );
+            alone.hold(graph.held_weights(&snapshot)).unwrap();
+            let found = alone.step(&[("x", &x)]).unwrap();
+            let scalars = graph.scalars(number, 0.1).unwrap();
+            let mut inputs = vec![
+                ("x", &x),
+                (&graph.target, &target),
+                (&graph.weight, &weight),
+            ];
+            inputs.extend(scalars.iter().map(|(name, value)| (*name, value)));
+            let outputs = steps.step(&inputs).unwrap();
+            assert_eq!(found[0], outputs[1], "step {number} in {}", engine.info());
+        }
+    }
 }
