@@ -19,14 +19,16 @@ use crate::nets::{Builder, input};
 struct Recorder {
     inner: Arc<dyn Engine>,
     info: EngineInfo,
+    free: u64,
     given: Mutex<Vec<ModelProto>>,
 }
 
 impl Recorder {
-    fn new(info: EngineInfo) -> Self {
+    fn new(info: EngineInfo, free: u64) -> Self {
         Self {
             inner: testing::engines()[1].clone(),
             info,
+            free,
             given: Mutex::new(Vec::new()),
         }
     }
@@ -39,6 +41,10 @@ impl Recorder {
 impl Engine for Recorder {
     fn info(&self) -> &EngineInfo {
         &self.info
+    }
+
+    fn free_memory(&self) -> Option<u64> {
+        Some(self.free)
     }
 
     fn load(&self, model: &ModelProto) -> Result<Box<dyn Session>> {
@@ -118,9 +124,9 @@ fn network(branches: bool) -> ModelProto {
     net.finish(&scores, 3)
 }
 
-/// What is given to an engine on the CPU and to one that says it is on a device, and how scores came
-/// about there.
-fn recorded(model: &ModelProto) -> [(Vec<ModelProto>, String); 2] {
+/// What is given to an engine on the CPU and to one that says it is on a device, both with so much
+/// memory, and how scores came about there.
+fn recorded(model: &ModelProto, free: u64) -> [(Vec<ModelProto>, String); 2] {
     let cpu = testing::engines()[1].info().clone();
     let device = EngineInfo {
         provider: "cuda:0".to_owned(),
@@ -128,7 +134,7 @@ fn recorded(model: &ModelProto) -> [(Vec<ModelProto>, String); 2] {
         ..cpu.clone()
     };
     [cpu, device].map(|info| {
-        let recorder = Recorder::new(info);
+        let recorder = Recorder::new(info, free);
         let way = everything(&recorder, model).unwrap();
         (recorder.given.into_inner().unwrap(), way)
     })
@@ -136,15 +142,35 @@ fn recorded(model: &ModelProto) -> [(Vec<ModelProto>, String); 2] {
 
 #[test]
 fn a_device_gets_the_graphs_of_the_cpu() {
-    let [(on_cpu, _), (on_device, _)] = recorded(&network(true));
+    let [(on_cpu, _), (on_device, _)] = recorded(&network(true), 0);
     assert!(on_cpu.len() >= 4, "{} graphs", on_cpu.len());
-    assert_eq!(on_cpu, on_device);
+    assert!(on_cpu == on_device);
+}
+
+/// Where a device has room for the features, training takes rows of them there; all else is the same.
+#[test]
+fn a_device_with_memory_looks_up_the_features_it_trains_on() {
+    let [(on_cpu, _), (on_device, _)] = recorded(&network(true), 1 << 30);
+    assert_eq!(on_cpu.len(), on_device.len());
+    let nodes = |model: &ModelProto| model.graph.clone().unwrap().node;
+    let mut differ = 0;
+    for (on_cpu, on_device) in on_cpu.iter().zip(&on_device) {
+        let mut found = nodes(on_device);
+        if on_cpu != on_device {
+            differ += 1;
+            let first = found.remove(0);
+            assert_eq!((first.op(), first.input[1].as_str()), ("Gather", "rows"));
+        }
+        assert!(found == nodes(on_cpu));
+    }
+    // The step, and the head alone.
+    assert_eq!(differ, 2);
 }
 
 /// Where the head is a chain, the CPU need not differentiate it; a device does.
 #[test]
 fn scores_of_a_device_are_computed_there() {
-    let [(_, on_cpu), (_, on_device)] = recorded(&network(false));
+    let [(_, on_cpu), (_, on_device)] = recorded(&network(false), 1 << 30);
     assert!(on_device.contains("it computes on cuda:0"), "{on_device}");
     assert!(!on_cpu.contains("in the engine"), "{on_cpu}");
 }
