@@ -6,13 +6,16 @@ use crate::{
     engine::Engine,
     error::{Error, Result},
     graph::{self, Graph, Shapes, TensorType, ValueId},
-    onnx::{DataType, Dim, ModelProto, NodeProto, Tensor, TensorProto, tensor::element_count},
+    onnx::{
+        DataType, Dim, ModelProto, NodeProto, Tensor, TensorProto, ValueInfoProto,
+        tensor::element_count,
+    },
 };
 
 /// From so many values on, a float weight is left away: it is no list of sizes or scales.
 const LARGE: usize = 1 << 12;
-/// Opset from which `ConstantOfShape` exists.
-const CONSTANT_OF_SHAPE: i64 = 9;
+/// Opset from which `Expand` exists.
+const EXPAND: i64 = 8;
 
 /// Completes what the head declares by what runs on `batches` show: sizes that differ between the
 /// runs become unknown. Give two batches of different size, or one where the size is fixed.
@@ -27,14 +30,18 @@ pub fn probe(
     let mut shapes = Shapes::declared(head);
     let made = |id: &ValueId| head.producer(*id).is_some() && head.constant(*id).is_none();
     let values: Vec<ValueId> = head.values().filter(made).collect();
-    let run = |model: &ModelProto| -> Result<Vec<Vec<Tensor>>> {
+    let run = |model: &ModelProto, more: &[(&str, &Tensor)]| -> Result<Vec<Vec<Tensor>>> {
         let mut session = engine.load(model)?;
-        batches.iter().map(|batch| session.run(batch)).collect()
+        let batches = batches.iter().map(|batch| [batch, more].concat());
+        batches.map(|batch| session.run(&batch)).collect()
     };
     let whole = graph::with_outputs(head, &shapes, &values);
-    let runs = match light(head, &whole)?.map(|light| run(&light)) {
+    let zero = head.fresh_name("zero");
+    let light = light(head, &whole, &zero)?;
+    let nothing = Tensor::f32([], vec![0.0])?;
+    let runs = match light.map(|light| run(&light, &[(&zero, &nothing)])) {
         Some(Ok(runs)) => runs,
-        Some(Err(_)) | None => run(&whole)?,
+        Some(Err(_)) | None => run(&whole, &[])?,
     };
     let Some((first, others)) = runs.split_first() else {
         return Err(Error::Argument {
@@ -61,9 +68,16 @@ pub fn probe(
     Ok(shapes)
 }
 
-/// The model with zeros, made where it runs, for its large weights: shapes do not depend on them, and
-/// handing them over takes far longer than the run. Nothing where there are none.
-fn light(head: &Graph<'_>, model: &ModelProto) -> Result<Option<ModelProto>> {
+/// The model with zeros for its large weights: shapes do not depend on them, and handing them over
+/// takes far longer than the run. Nothing where there are none.
+///
+/// The zeros come from the input `zero`: those of a constant would be made when the model is loaded,
+/// and then be handed over like any weight.
+pub(super) fn light(
+    head: &Graph<'_>,
+    model: &ModelProto,
+    zero: &str,
+) -> Result<Option<ModelProto>> {
     let mut light = model.clone();
     let is_large = |tensor: &TensorProto| {
         let sizes = tensor.dims.iter().map(|&size| usize::try_from(size).ok());
@@ -76,7 +90,7 @@ fn light(head: &Graph<'_>, model: &ModelProto) -> Result<Option<ModelProto>> {
     };
     let all = std::mem::take(&mut graph.initializer);
     let (large, kept): (Vec<_>, Vec<_>) = all.into_iter().partition(is_large);
-    if large.is_empty() || model.opset("").unwrap_or(0) < CONSTANT_OF_SHAPE {
+    if large.is_empty() || model.opset("").unwrap_or(0) < EXPAND {
         return Ok(None);
     }
     graph.initializer = kept;
@@ -85,15 +99,13 @@ fn light(head: &Graph<'_>, model: &ModelProto) -> Result<Option<ModelProto>> {
         let name = head.fresh_name(&format!("{}_shape", tensor.name()));
         let shape = Tensor::i64([tensor.dims.len()], tensor.dims.clone())?;
         graph.initializer.push(shape.to_proto(name.as_str()));
-        nodes.push(NodeProto::new(
-            "ConstantOfShape",
-            &[&name],
-            &[tensor.name()],
-        ));
+        nodes.push(NodeProto::new("Expand", &[zero, &name], &[tensor.name()]));
     }
     nodes.append(&mut graph.node);
     graph.node = nodes;
     let names: BTreeSet<&str> = large.iter().map(|tensor| tensor.name()).collect();
     graph.input.retain(|input| !names.contains(input.name()));
+    let port = ValueInfoProto::tensor(zero, DataType::Float, &[]);
+    graph.input.push(port);
     Ok(Some(light))
 }

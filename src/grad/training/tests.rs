@@ -4,6 +4,8 @@ mod reference;
 
 use std::collections::BTreeMap;
 
+use prost::Message;
+
 use super::{Loss, Optimizer, Training, TrainingGraph, probe, training_graph};
 use crate::{
     engine::{Engine, EngineInfo, Precision, Steps, testing::engines},
@@ -454,5 +456,42 @@ fn the_head_alone_runs_on_what_the_steps_hold() {
             let outputs = steps.step(&inputs).unwrap();
             assert_eq!(found[0], outputs[1], "step {number} in {}", engine.info());
         }
+    }
+}
+
+/// Shapes are the same with zeros in place of the large weights.
+#[test]
+fn shapes_do_not_need_large_weights() {
+    let mut head = heads().remove(0);
+    for (name, shape) in &mut head.weights {
+        match *name {
+            "w0" => *shape = vec![900, 5],
+            "b0" => *shape = vec![900],
+            "w1" => *shape = vec![CLASSES, 900],
+            _ => {}
+        }
+    }
+    let model = head.model();
+    let graph = Graph::new(&model).unwrap();
+    let light = probe::light(&graph, &model, "zero").unwrap().unwrap();
+    assert!(light.encoded_len() < model.encoded_len() / 2);
+    let zero = Tensor::f32([], vec![0.0]).unwrap();
+    for engine in engines() {
+        let batches = [2, 3].map(|rows| head.features(rows, 1));
+        let mut session = engine.load(&light).unwrap();
+        for x in &batches {
+            let found = session.run(&[("x", x), ("zero", &zero)]).unwrap();
+            assert_eq!(
+                found[0].shape(),
+                [x.shape()[0], CLASSES],
+                "{}",
+                engine.info()
+            );
+        }
+        let batches = batches.each_ref().map(|x| vec![("x", x)]);
+        let shapes = probe(&*engine, &graph, &batches).unwrap();
+        let of = |name: &str| shapes.dims(graph.value(name).unwrap()).unwrap().to_vec();
+        assert_eq!(of("y0"), [Dim::Unknown, Dim::Fixed(900)]);
+        assert_eq!(of("w0"), [Dim::Fixed(900), Dim::Fixed(5)]);
     }
 }
