@@ -1,9 +1,9 @@
 //! Scores without pruning.
 
 use std::{
-    cell::Cell,
     fs,
     path::{Path, PathBuf},
+    sync::atomic::{AtomicUsize, Ordering},
 };
 
 use serde::{Deserialize, Serialize};
@@ -337,7 +337,7 @@ pub(super) fn request<'r>(
     setup: &'r Setup<'_>,
     view: View<'r>,
     options: &'r ScoreOptions,
-    on_ranked: &'r dyn Fn(usize, usize) -> Result<()>,
+    on_ranked: &'r (dyn Fn(usize, usize) -> Result<()> + Sync),
 ) -> sensitivity::Request<'r> {
     sensitivity::Request {
         engine: setup.engine(),
@@ -351,13 +351,13 @@ pub(super) fn request<'r>(
 }
 
 /// Shows how a greedy choice gets on.
-pub(super) fn ranking(watch: &dyn Watch) -> impl Fn(usize, usize) -> Result<()> {
-    let ranked = Cell::new(0);
+pub(super) fn ranking(watch: &dyn Watch) -> impl Fn(usize, usize) -> Result<()> + Sync {
+    let ranked = AtomicUsize::new(0);
     move |done, total| {
         setup::still_wanted(watch)?;
         match done {
             0 => watch.stage("ranking", Some(total as u64)),
-            _ => watch.step((done - ranked.replace(done)) as u64),
+            _ => watch.step((done - ranked.swap(done, Ordering::Relaxed)) as u64),
         }
         Ok(())
     }

@@ -36,7 +36,7 @@ pub struct Request<'r> {
     pub real_samples: bool,
     /// Hears how many neurons, or units, a greedy choice has ranked, of how many; first 0. An error
     /// ends the work.
-    pub on_ranked: &'r dyn Fn(usize, usize) -> Result<()>,
+    pub on_ranked: &'r (dyn Fn(usize, usize) -> Result<()> + Sync),
 }
 
 /// Scores, and how they came about.
@@ -155,7 +155,7 @@ where
 pub fn conclude(
     terms: &Terms,
     collected: Collected,
-    on_ranked: &dyn Fn(usize, usize) -> Result<()>,
+    on_ranked: &(dyn Fn(usize, usize) -> Result<()> + Sync),
 ) -> Result<Vec<Scored>> {
     let norms = &terms.norms;
     let units = terms.layers.iter().map(|layer| layer.members().len());

@@ -12,7 +12,7 @@ use crate::{
         linear,
         moments::Moments,
         power_sums::PowerSums,
-        redundancy::{Carried, Observations, OnRanked, Redundancy, Residual, Worth},
+        redundancy::{Carried, Cost, Observations, OnRanked, Redundancy, Residual, Worth},
         structure::{Structure, worst_case},
         sums::{self, Layers, Sum, Taken},
         terms::Terms,
@@ -376,14 +376,19 @@ fn by_residual(
             )));
         };
         notes.extend(prepared.note.clone());
-        for (pair, &(_, over_classes)) in terms.norms.iter().enumerate() {
+        let costs = terms.norms.iter().enumerate();
+        let costs = costs.map(|(pair, &(_, over_classes))| {
             let phi = layer.score(pair, Scale::Residual);
-            let cost = |neurons: &[usize], residual: &Residual, _: Carried<'_>| {
+            move |neurons: &[usize], residual: &Residual, _: Carried<'_>| {
                 let neurons = neurons.iter().enumerate();
                 over_classes.of(neurons.map(|(k, &neuron)| phi[neuron] * residual.deviation(k)))
-            };
-            found[pair].push(prepared.rank(&cost, on_ranked)?);
-        }
+            }
+        });
+        let costs: Vec<_> = costs.collect();
+        let costs: Vec<&Cost<'_>> = costs.iter().map(|cost| cost as &Cost<'_>).collect();
+        let worths = prepared.rank_by(&costs, on_ranked)?;
+        let pairs = found.iter_mut().zip(worths);
+        pairs.for_each(|(found, worth)| found.push(worth));
     }
     Ok(Ok(found))
 }

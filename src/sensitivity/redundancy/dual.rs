@@ -96,6 +96,11 @@ impl Dual {
         Ok(dual)
     }
 
+    /// Bytes of K^-1.
+    pub(super) fn bytes(&self) -> usize {
+        size_of_val(self.inverse.as_slice().unwrap_or_default())
+    }
+
     /// A_g·B_g^T of the units that are left, in their order, where `factors` makes A and B
     /// `[n, M]` of rows X_g^T `[n, N]`.
     fn sums(

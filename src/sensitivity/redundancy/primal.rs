@@ -1,6 +1,6 @@
 //! H itself, for layers of a few thousand neurons.
 
-use ndarray::{Array2, Axis};
+use ndarray::{Array2, Axis, Slice};
 
 use super::{greedy::Left, observations::Subset};
 use crate::algebra::{
@@ -14,7 +14,6 @@ const SHARE: usize = 8;
 
 /// H of the neurons that are left, in the leading rows and columns of its first size: what is held
 /// less `V·V^T`.
-#[derive(Clone)]
 pub(super) struct Primal {
     /// Only the lower triangle is kept up; rows of neurons that are gone mean nothing.
     held: Array2<f64>,
@@ -85,7 +84,9 @@ impl Primal {
         let mut kernel = Array2::eye(rows) * (ridge * rows as f64);
         add_gram(kernel.view_mut(), 1.0, x.t());
         let factors = Cholesky::of(kernel)?.forward(&x);
-        let mut precision = Array2::eye(count) / ridge;
+        // Zeros that nobody touches take no memory: half of them lie above the diagonal.
+        let mut precision = Array2::zeros((count, count));
+        precision.diag_mut().fill(ridge.recip());
         add_gram(precision.view_mut(), -1.0 / ridge, factors.view());
         let carried = Array2::zeros((count, 0));
         Ok(Self::of(precision, width, neurons, carried))
@@ -103,6 +104,11 @@ impl Primal {
         };
         primal.find_places();
         primal
+    }
+
+    /// Bytes of H.
+    pub(super) fn bytes(&self) -> usize {
+        size_of_val(self.held.as_slice().unwrap_or_default())
     }
 
     fn find_places(&mut self) {
@@ -135,18 +141,57 @@ impl Primal {
         self.held[[one.max(other), one.min(other)]]
     }
 
-    /// H of these rows and all others, `[r, n]`; 0 for those whose neurons are gone.
+    /// H of these rows, which rise, and all others, `[r, n]`; 0 for those whose neurons are gone.
     fn across(&self, rows: &[usize]) -> Array2<f64> {
         let own = self.pending.select(Axis(1), rows);
-        let lost = product(own.t(), self.pending.view());
-        let mut across = Array2::zeros((rows.len(), self.neurons.len()));
+        let mut across = -product(own.t(), self.pending.view());
+        let count = self.neurons.len();
+        let numbers = across.as_slice_mut().expect("a product is row-major");
+        let mut next = 0;
         // Row by row of what is held, which lie far apart.
-        for &place in &self.left {
-            for (at, &row) in rows.iter().enumerate() {
-                across[[at, place]] = self.at(row, place) - lost[[at, place]];
+        for &place in self.left.iter().chain([&count]) {
+            for line in numbers.chunks_exact_mut(count) {
+                line[next..place].fill(0.0);
+            }
+            next = place + 1;
+            if place == count {
+                break;
+            }
+            let held = self.held.row(place);
+            let before = rows.partition_point(|&row| row < place);
+            for (line, &row) in numbers.chunks_exact_mut(count).zip(&rows[..before]) {
+                line[place] += held[row];
+            }
+        }
+        for (line, &row) in numbers.chunks_exact_mut(count).zip(rows) {
+            let held = self.held.row(row);
+            let before = self.left.partition_point(|&place| place < row);
+            for &place in &self.left[..before] {
+                line[place] += held[place];
             }
         }
         across
+    }
+}
+
+impl Clone for Primal {
+    fn clone(&self) -> Self {
+        let mut held = Array2::zeros(self.held.raw_dim());
+        let rows = held.rows_mut().into_iter().zip(self.held.rows());
+        for (row, (mut to, from)) in rows.enumerate() {
+            let lower = Slice::from(..=row);
+            to.slice_axis_mut(Axis(0), lower)
+                .assign(&from.slice_axis(Axis(0), lower));
+        }
+        Self {
+            held,
+            pending: self.pending.clone(),
+            diagonal: self.diagonal.clone(),
+            neurons: self.neurons.clone(),
+            left: self.left.clone(),
+            places: self.places.clone(),
+            carried: self.carried.clone(),
+        }
     }
 }
 
@@ -181,7 +226,7 @@ impl Left for Primal {
         let cholesky = Cholesky::of(self.precisions(neurons))?;
         self.left.retain(|place| gone.binary_search(place).is_err());
         // V^T = L^-1 H_rk, so that V·V^T = H_kr (H_rr)^-1 H_rk
-        let factors = cholesky.forward(&self.across(&gone));
+        let factors = cholesky.forward_of(self.across(&gone));
         for row in factors.rows() {
             let diagonal = self.diagonal.iter_mut().zip(row);
             diagonal.for_each(|(value, factor)| *value -= factor * factor);

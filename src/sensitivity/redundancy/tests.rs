@@ -42,12 +42,12 @@ fn ranked(
     cost: &Cost<'_>,
 ) -> Worth {
     let prepared = form.prepared(units, carried).unwrap();
-    let mut ranked = 0;
+    let (mut ranked, count) = (0, prepared.units.len());
     let worth = prepared.rank(cost, &mut |count| {
         ranked += count;
         Ok(())
     });
-    assert_eq!(ranked, prepared.units.len());
+    assert_eq!(ranked, count);
     worth.unwrap()
 }
 
@@ -183,6 +183,30 @@ fn six_neurons_go_by_the_literal_definition() {
             let worth = ranked(form, units.clone(), None, &euclidean(&importance));
             assert_follows(&worth, &units, &expected, name);
         }
+    }
+}
+
+#[test]
+fn costs_side_by_side_rank_as_each_by_itself() {
+    let values = shared(60, 130, 7);
+    let importance = importance(130);
+    let even = vec![1.0; 130];
+    let costs = [euclidean(&importance), euclidean(&even)];
+    for (of_all, of_one) in forms(&values).into_iter().zip(forms(&values)) {
+        let units = members(None, 130);
+        let alone = of_one.prepared(units.clone(), None).unwrap();
+        let alone = costs
+            .each_ref()
+            .map(|cost| alone.clone().rank(cost, &mut |_| Ok(())).unwrap());
+        let mut ranked = 0;
+        let prepared = of_all.prepared(units, None).unwrap();
+        let costs = costs.each_ref().map(|cost| cost as &Cost<'_>);
+        let found = prepared.rank_by(&costs, &mut |count| {
+            ranked += count;
+            Ok(())
+        });
+        assert_eq!(found.unwrap(), alone);
+        assert_eq!(ranked, 2 * 130);
     }
 }
 

@@ -19,7 +19,7 @@ fn scored_for_real(
     for layer in &mut head.layers {
         layer.units = units.map(|units| units[..layer.width()].into());
     }
-    let ranked = std::cell::RefCell::new(Vec::new());
+    let ranked = std::sync::Mutex::new(Vec::new());
     let request = Request {
         engine,
         graph: &graph,
@@ -28,13 +28,14 @@ fn scored_for_real(
         options,
         real_samples: true,
         on_ranked: &|done, total| {
-            ranked.borrow_mut().push((done, total));
+            ranked.lock().unwrap().push((done, total));
             Ok(())
         },
     };
     let batches = features(engine, &graph, (&shapes, &head), vec![data.clone()]);
     let found = score(request, batches.into_iter().map(Ok))?;
-    if let (Some((0, total)), Some((last, _))) = (ranked.borrow().first(), ranked.borrow().last()) {
+    let ranked = ranked.into_inner().unwrap();
+    if let (Some((0, total)), Some((last, _))) = (ranked.first(), ranked.last()) {
         assert_eq!(total, last);
     }
     Ok(found)
