@@ -137,9 +137,17 @@ impl Cholesky {
     /// # Panics
     /// When `b` has not n rows.
     pub fn forward(&self, b: &Array2<f64>) -> Array2<f64> {
+        self.forward_of(b.as_standard_layout().into_owned())
+    }
+
+    /// As [`Cholesky::forward`], in place.
+    ///
+    /// # Panics
+    /// When `b` has not n rows.
+    pub fn forward_of(&self, b: Array2<f64>) -> Array2<f64> {
         let (count, width) = b.dim();
         assert_eq!(count, self.order(), "as many rows as the matrix");
-        let mut x = b.as_standard_layout().into_owned();
+        let mut x = b;
         for (panel, inverse) in panels(count).zip(&self.inverses) {
             let rows = product(inverse.view(), part(x.view(), panel.clone(), 0..width));
             let below = part(self.factor.view(), panel.end..count, panel.clone());

@@ -3,7 +3,7 @@
 //! Both factors are packed as in `tiles`, once for all tasks; a task adds its block of the result.
 //! Sums are taken in order, [`DEPTH`] products at most, and then added.
 
-use std::ops::Range;
+use std::{cell::RefCell, ops::Range};
 
 use ndarray::{ArrayView1, ArrayView2, ArrayViewMut2, Axis, Slice, linalg::general_mat_mul};
 use rayon::prelude::*;
@@ -113,16 +113,32 @@ impl Loop for Size {
 /// A factor `[depth, count]`, `each` columns side by side; filled up with 0.
 struct Packed {
     depth: usize,
+    /// At least as many numbers as there are.
     values: Vec<f64>,
 }
+
+thread_local! {
+    /// Room of factors that are done with: to get as much anew takes as long as to fill it.
+    static ROOM: RefCell<Vec<Vec<f64>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Numbers of room that a thread holds on to, at most twice: 32 MiB.
+const HELD: usize = 1 << 22;
 
 impl Packed {
     fn new(of: ArrayView2<'_, f64>, each: usize) -> Self {
         let (depth, count) = of.dim();
-        let mut values = vec![0.0; count.div_ceil(each) * depth * each];
-        let panels = values.par_chunks_mut(depth * each).enumerate();
+        let numbers = count.div_ceil(each) * depth * each;
+        let mut values = ROOM.with_borrow_mut(Vec::pop).unwrap_or_default();
+        if values.len() < numbers {
+            values.resize(numbers, 0.0);
+        }
+        let panels = values[..numbers].par_chunks_mut(depth * each).enumerate();
         panels.for_each(|(panel, values)| {
             let columns = panel * each..((panel + 1) * each).min(count);
+            if columns.len() < each {
+                values.fill(0.0);
+            }
             pack(of.slice_axis(Axis(1), Slice::from(columns)), values, each);
         });
         Self { depth, values }
@@ -132,6 +148,17 @@ impl Packed {
     fn panels(&self, columns: Range<usize>, each: usize) -> &[f64] {
         let panels = columns.start / each..columns.end.div_ceil(each);
         &self.values[panels.start * self.depth * each..panels.end * self.depth * each]
+    }
+}
+
+impl Drop for Packed {
+    fn drop(&mut self) {
+        let values = std::mem::take(&mut self.values);
+        ROOM.with_borrow_mut(|room| {
+            if room.len() < 2 && values.len() <= HELD {
+                room.push(values);
+            }
+        });
     }
 }
 

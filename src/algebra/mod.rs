@@ -8,6 +8,7 @@
 mod cholesky;
 mod covariance;
 mod doubles;
+mod picks;
 mod product;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -16,6 +17,7 @@ mod vectors;
 
 pub use cholesky::{Cholesky, NotPositiveDefinite};
 pub use covariance::{Covariance, CrossCovariance};
+pub(crate) use picks::Picks;
 pub use product::{add_gram, part, part_mut, product, symmetrise};
 pub(crate) use tiles::{Extent, Panels, Side, Tile, multiply};
 #[cfg(test)]

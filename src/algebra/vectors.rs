@@ -53,6 +53,24 @@ pub(crate) trait Vectors {
     /// The same of single numbers; LLVM puts those of a loop into vectors.
     fn multiply_add(a: f32, b: f32, c: f32) -> f32;
 
+    /// Puts those of sixteen numbers, or fewer, whose bits are set to the front of `target`, and says
+    /// how many they are. What lies behind them in `target` may change.
+    ///
+    /// # Panics
+    /// When there is no room for them.
+    #[inline(always)]
+    fn pick(numbers: &[f32], mask: u16, target: &mut [f32]) -> usize {
+        let (mut rest, mut found) = (mask, 0);
+        while rest != 0 {
+            if let Some(number) = numbers.get(rest.trailing_zeros() as usize) {
+                target[found] = *number;
+                found += 1;
+            }
+            rest &= rest - 1;
+        }
+        found
+    }
+
     /// Half as many f64, in one register; what follows is as above.
     type Doubles: Copy;
 
@@ -146,8 +164,9 @@ mod x86 {
     use std::arch::x86_64::{
         __m256, __m256d, __m512, __m512d, _mm256_fmadd_pd, _mm256_fmadd_ps, _mm256_loadu_pd,
         _mm256_loadu_ps, _mm256_set1_pd, _mm256_set1_ps, _mm256_storeu_pd, _mm256_storeu_ps,
-        _mm512_fmadd_pd, _mm512_fmadd_ps, _mm512_loadu_pd, _mm512_loadu_ps, _mm512_set1_pd,
-        _mm512_set1_ps, _mm512_storeu_pd, _mm512_storeu_ps,
+        _mm512_fmadd_pd, _mm512_fmadd_ps, _mm512_loadu_pd, _mm512_loadu_ps,
+        _mm512_maskz_compress_ps, _mm512_set1_pd, _mm512_set1_ps, _mm512_storeu_pd,
+        _mm512_storeu_ps,
     };
 
     use super::Vectors;
@@ -264,6 +283,18 @@ mod x86 {
         #[inline(always)]
         fn multiply_add(a: f32, b: f32, c: f32) -> f32 {
             a.mul_add(b, c)
+        }
+
+        #[inline(always)]
+        fn pick(numbers: &[f32], mask: u16, target: &mut [f32]) -> usize {
+            let room: Option<&mut [f32; 16]> = target.first_chunk_mut();
+            let (Some(numbers), Some(room)) = (numbers.first_chunk::<16>(), room) else {
+                return Eights::pick(numbers, mask, target);
+            };
+            let lanes = Self::load(numbers);
+            // SAFETY: AVX-512 is there.
+            Self::store(unsafe { _mm512_maskz_compress_ps(mask, lanes) }, room);
+            mask.count_ones() as usize
         }
 
         type Doubles = __m512d;

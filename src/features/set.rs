@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::{FeatureBatch, layout::Layout, rows::Rows};
 use crate::{
+    algebra::Picks,
     error::{Error, Result},
     onnx::Tensor,
 };
@@ -17,11 +18,18 @@ pub struct FeatureSet {
     names: Vec<String>,
     layouts: Arc<[Layout]>,
     /// Which numbers of a stored row are given out, value by value; nothing where all are.
-    picks: Vec<Option<Arc<[usize]>>>,
+    picks: Vec<Option<Arc<Picked>>>,
     parts: Vec<Arc<Rows>>,
     places: Vec<Place>,
     labels: Option<Vec<usize>>,
     fixed_batch: Option<usize>,
+}
+
+/// Numbers of a row that are given out.
+#[derive(Debug, PartialEq)]
+enum Picked {
+    Rising(Picks),
+    Places(Vec<usize>),
 }
 
 /// Where the rows of one sample are.
@@ -181,7 +189,9 @@ impl FeatureSet {
         let picks = blocks.flat_map(|block| block * inside..(block + 1) * inside);
         let layout = layout.narrowed(name, axis, keep.len())?;
         let mut picked = self.clone();
-        picked.picks[value] = Some(picks.collect());
+        let places: Vec<usize> = picks.collect();
+        let rising = Picks::new(&places).map(Picked::Rising);
+        picked.picks[value] = Some(rising.unwrap_or(Picked::Places(places)).into());
         picked.names[value] = name.to_owned();
         let layouts = self.layouts.iter().cloned().enumerate();
         let layouts = layouts.map(|(at, old)| if at == value { layout.clone() } else { old });
@@ -225,14 +235,23 @@ impl FeatureSet {
                 // Most features are such: no bytes in between.
                 let mut values = Vec::with_capacity(row / size_of::<f32>() * count);
                 let picks = self.picks[value].as_deref();
+                let (mut whole, mut buffer) = (Vec::new(), Vec::new());
                 self.each_run(value, &places, |bytes, rows| {
                     let (numbers, _) = bytes.as_chunks();
                     match picks {
                         None => values.extend(numbers.iter().copied().map(f32::from_le_bytes)),
                         Some(picks) => {
                             for row in numbers.chunks_exact((numbers.len() / rows).max(1)) {
-                                let row = picks.iter().map(|&at| f32::from_le_bytes(row[at]));
-                                values.extend(row);
+                                whole.clear();
+                                whole.extend(row.iter().copied().map(f32::from_le_bytes));
+                                match picks {
+                                    Picked::Rising(picks) => {
+                                        picks.extend(&mut values, &whole, &mut buffer);
+                                    }
+                                    Picked::Places(places) => {
+                                        values.extend(places.iter().map(|&at| whole[at]));
+                                    }
+                                }
                             }
                         }
                     }
