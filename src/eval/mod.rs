@@ -6,6 +6,7 @@
 //! output file; that is the pipeline's part. [`latency`] measures models against each other.
 
 mod compare;
+mod cuts;
 mod decisions;
 mod latency;
 mod scores;
@@ -16,6 +17,7 @@ mod top;
 mod verify;
 
 pub use compare::{Comparison, Outputs, compare, outputs};
+pub use cuts::{CutHead, Cuts, first_layer};
 pub use latency::{
     Clock, Effort, Latencies, Latency, Ratio, Schedule, Subject, WallClock, clearly_fastest,
     latency,

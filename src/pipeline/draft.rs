@@ -151,6 +151,12 @@ impl<'w> Workshop<'w> {
         self.head.layers.iter().map(|layer| &layer.group).collect()
     }
 
+    /// The head cut to `plan`, features to logits.
+    pub(super) fn cut_head(&self, plan: &Plan) -> Result<ModelProto> {
+        let (graph, shapes) = (&self.setup.graph, &self.setup.shapes);
+        self.head_of(&rewrite::pruned(graph, shapes, &self.groups(), plan)?)
+    }
+
     /// Cuts to `plan`, then repairs and trains as the run was told.
     pub(super) fn draft(&self, plan: &Plan, watch: &dyn Watch) -> Result<Draft> {
         let setup = self.setup;

@@ -73,6 +73,21 @@ impl Reference {
         samples: &Samples,
         watch: &dyn Watch,
     ) -> Result<Self> {
+        Self::of(workshop, samples, || {
+            let scores = workshop.scores_of(&workshop.original, samples, watch)?;
+            Ok(scores.top())
+        })
+    }
+
+    /// With the top classes of the original head that `top` finds.
+    ///
+    /// # Errors
+    /// As [`Reference::new`]; those of `top`.
+    pub(super) fn of(
+        workshop: &Workshop<'_>,
+        samples: &Samples,
+        top: impl FnOnce() -> Result<Vec<usize>>,
+    ) -> Result<Self> {
         let labels = samples.labels();
         let classes = workshop.head.scores.classes;
         let strange = labels.iter().flatten().position(|&label| label >= classes);
@@ -87,9 +102,7 @@ impl Reference {
         }
         Ok(Self {
             classes,
-            original: workshop
-                .scores_of(&workshop.original, samples, watch)?
-                .top(),
+            original: top()?,
             labels,
         })
     }
@@ -110,7 +123,7 @@ impl Reference {
     }
 
     /// What these top classes are worth.
-    pub(super) fn counts(&self, top: &[usize]) -> Counts {
+    pub(crate) fn counts(&self, top: &[usize]) -> Counts {
         let same = top.iter().zip(&self.original);
         Counts {
             same: same.filter(|(one, other)| one == other).count(),

@@ -5,6 +5,8 @@
 //! features alone. A cell is a `prune` run of the same flags without proof and output: its figures
 //! are those that the run would report.
 
+mod cuts;
+
 use std::{cell::OnceCell, path::Path, sync::Arc, time::Duration};
 
 use prost::Message;
@@ -72,6 +74,8 @@ pub(crate) struct Recipe<'r> {
     pub(crate) keep: f64,
     pub(crate) repair: Repair,
     pub(crate) training: Option<&'r Training>,
+    /// What it decides before its repair, where that is known.
+    pub(crate) cut: Option<&'r Counts>,
 }
 
 /// What one cell is worth.
@@ -228,12 +232,23 @@ impl Grid<'_> {
         self.head.layers.iter().map(|layer| &layer.group).collect()
     }
 
-    /// The samples that figures are of, with the original's decisions.
-    pub(crate) fn reference(&self, watch: &dyn Watch) -> Result<(Samples, Reference)> {
-        let samples = self.material.shown();
+    /// The samples that figures are of.
+    pub(crate) fn shown(&self) -> Samples {
+        self.material.shown()
+    }
+
+    /// The original's decisions on these samples: its top classes, or what the engine finds.
+    pub(crate) fn reference(
+        &self,
+        samples: &Samples,
+        top: Option<Vec<usize>>,
+        watch: &dyn Watch,
+    ) -> Result<Reference> {
         let workshop = self.workshop(Repair::None, None, &*self.setup.selected.engine);
-        let reference = Reference::new(&workshop, &samples, watch)?;
-        Ok((samples, reference))
+        match top {
+            Some(top) => Reference::of(&workshop, samples, || Ok(top)),
+            None => Reference::new(&workshop, samples, watch),
+        }
     }
 
     fn workshop<'w>(
@@ -272,19 +287,21 @@ impl Grid<'_> {
             kept: plan.layers.iter().map(|layer| layer.keep.len()).collect(),
             parameters: parts::parameters(draft.output()),
             bytes: u64::try_from(draft.output().encoded_len()).unwrap_or(u64::MAX),
-            stages: self.counts(&draft, samples, reference, watch)?,
+            stages: self.counts(&draft, recipe.cut, (samples, reference), watch)?,
         })
     }
 
     fn counts(
         &self,
         draft: &Draft,
-        samples: &Samples,
-        reference: &Reference,
+        cut: Option<&Counts>,
+        (samples, reference): (&Samples, &Reference),
         watch: &dyn Watch,
     ) -> Result<Vec<(Stage, Counts)>> {
         let classes = self.head.scores.classes;
-        let (stages, models): (Vec<Stage>, Vec<_>) = draft.heads().unzip();
+        let heads = draft.heads();
+        let heads = heads.filter(|(stage, _)| cut.is_none() || *stage != Stage::Cut);
+        let (stages, models): (Vec<Stage>, Vec<_>) = heads.unzip();
         let heads = models.into_iter().map(|model| HeadModel { model, classes });
         let found = eval::scores_of_all(
             &*self.narrow.engine,
@@ -294,7 +311,11 @@ impl Grid<'_> {
             &mut |_| setup::still_wanted(watch),
         )?;
         let counts = found.iter().map(|scores| reference.counts(&scores.top()));
-        Ok(stages.into_iter().zip(counts).collect())
+        let known = cut.map(|counts| (Stage::Cut, counts.clone()));
+        Ok(known
+            .into_iter()
+            .chain(stages.into_iter().zip(counts))
+            .collect())
     }
 
     /// Times whole models of these levels against the original, which comes first.

@@ -155,6 +155,11 @@ impl Samples {
         setup.features(head, indices, watch).map(Self::all)
     }
 
+    /// Positions of the samples among the features.
+    pub(crate) fn positions(&self) -> &[usize] {
+        &self.positions
+    }
+
     fn all(features: FeatureSet) -> Self {
         Self {
             positions: (0..features.len()).collect(),

@@ -65,6 +65,7 @@ pub use inspect::{
     DiffOptions, DiffReport, Gain, InspectOptions, InspectReport, InspectedLayer, LayerDiff, Part,
     PartName, PortDiff, Reach, WeightDiff, diff, inspect,
 };
+pub(crate) use material::Samples;
 pub use merge::{MergeOptions, merge_scores};
 pub use part::{PartOptions, PartReport, score_part};
 pub use parts::{DataReport, FileReport, HeadReport, LayerReport};

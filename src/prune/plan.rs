@@ -8,7 +8,10 @@ use super::{
     Group,
     scores::{LayerScores, Scores},
 };
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    graph::NodeId,
+};
 
 /// How many neurons of a layer stay.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -270,6 +273,22 @@ impl Plan {
                 layer.keep.sort_unstable();
             }
         }
+    }
+
+    /// Which entries of a weight axis of `node` stay, and how many there are; nothing where none of
+    /// `groups`, one per layer, cuts it.
+    pub fn entries_of(
+        &self,
+        groups: &[&Group],
+        node: NodeId,
+        axis: usize,
+    ) -> Option<(usize, Vec<usize>)> {
+        groups.iter().zip(&self.layers).find_map(|(group, kept)| {
+            let map = group.neurons_of(node, axis)?;
+            let entries = map.iter().enumerate();
+            let entries = entries.filter(|(_, neuron)| kept.keep.binary_search(neuron).is_ok());
+            Some((map.len(), entries.map(|(at, _)| at).collect()))
+        })
     }
 
     /// Whether every neuron stays.

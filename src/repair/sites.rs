@@ -6,7 +6,7 @@ use crate::{
     graph::{Graph, NodeId},
     head::Layer,
     prune::{
-        Plan, Sink,
+        Sink,
         dense::{self, Dense, Kind},
     },
 };
@@ -190,15 +190,10 @@ fn kept_outputs(
     node: NodeId,
     dense: &Dense,
 ) -> Result<Option<Vec<usize>>, String> {
-    let Plan { layers } = request.plan;
     let groups = request.head.layers.iter().map(|layer| &layer.group);
-    let mut made = groups.zip(layers).filter_map(|(group, kept)| {
-        let map = group.neurons_of(node, dense.output_axis)?;
-        let kept_here = |(_, neuron): &(usize, &usize)| kept.keep.binary_search(neuron).is_ok();
-        let outputs = map.iter().enumerate().filter(kept_here);
-        Some((map.len(), outputs.map(|(at, _)| at).collect::<Vec<_>>()))
-    });
-    let Some((width, kept)) = made.next() else {
+    let groups: Vec<_> = groups.collect();
+    let made = request.plan.entries_of(&groups, node, dense.output_axis);
+    let Some((width, kept)) = made else {
         return Ok(None);
     };
     if kept.len() != dense.outputs() {

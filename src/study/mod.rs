@@ -21,6 +21,7 @@
 
 mod best;
 mod choice;
+mod cuts;
 mod export;
 mod key;
 mod model;

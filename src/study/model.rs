@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     Layer, LevelTime, StageCounts, StudyOptions,
     choice::{self, ChoicePart, Wanted, name_of},
+    cuts,
     key::Base,
     report::{CellPart, CellStage},
     side_by_side,
@@ -186,26 +187,29 @@ impl<'o> Wishes<'o> {
             Ok(part.scores())
         });
         let scores = scores.collect::<Result<Vec<_>>>()?;
+        // The longest first, so that no core waits for a last long one.
+        missing.sort_by(|one, other| other.keep.total_cmp(&one.keep));
         // A level that cuts nothing is found before any work.
-        for wish in &missing {
-            grid.plan(&scores[wish.choice], wish.keep)?;
-        }
-        let shown = grid.reference(watch)?;
+        let plans = missing
+            .iter()
+            .map(|wish| grid.plan(&scores[wish.choice], wish.keep));
+        let plans = plans.collect::<Result<Vec<_>>>()?;
+        let workers = self.workers(grid);
+        let (shown, cut) = cuts::shown(grid, &plans, workers, watch)?;
         if !is_known {
             store.write(&self.model_name(), &ModelPart::new(grid, &shown.1))?;
         }
-        // The longest first, so that no core waits for a last long one.
-        missing.sort_by(|one, other| other.keep.total_cmp(&one.keep));
         watch.stage("cutting, repairing, measuring", Some(missing.len() as u64));
         let done = AtomicU64::new(0);
-        let workers = self.workers(grid);
-        side_by_side::run(&missing, workers, |wish| {
+        let jobs: Vec<_> = missing.iter().zip(&cut).collect();
+        side_by_side::run(&jobs, workers, |(wish, cut)| {
             let training = trained(self.options, &self.choices[wish.choice]);
             let recipe = Recipe {
                 scores: &scores[wish.choice],
                 keep: wish.keep,
                 repair: wish.repair,
                 training: training.as_ref(),
+                cut: cut.as_ref(),
             };
             let made = grid.cell(recipe, &shown, watch)?;
             store.write(&wish.name, &CellPart::from(made))?;
