@@ -47,6 +47,12 @@ pub trait Engine: Send + Sync {
         memory::free()
     }
 
+    /// The same engine with products of this precision, where it has a choice.
+    fn with_precision(&self, precision: Precision) -> Option<Box<dyn Engine>> {
+        let _ = precision;
+        None
+    }
+
     /// Prepares a model for running.
     ///
     /// ONNX Runtime refuses a model it cannot run here; tract compiles for concrete shapes and so

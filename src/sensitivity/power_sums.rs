@@ -208,6 +208,30 @@ impl PowerSums {
         pairs.for_each(|(sum, square)| *sum += square);
     }
 
+    /// Whether these norms are one sum over samples and classes of powers that f32 holds.
+    pub(super) fn is_plain((over_samples, over_classes): (Norm, Norm)) -> bool {
+        let small =
+            matches!(over_samples, Norm::Inf) || matches!(over_samples, Norm::P(p) if p <= PLAIN);
+        over_samples == over_classes && small
+    }
+
+    /// Adds sums of powers (for p = inf the largest), one per cell, of numbers that were multiplied
+    /// with `scale`; only for norms that are plain.
+    pub(super) fn add_powers(&mut self, powers: &[f32], scale: f64) {
+        match self.over_samples {
+            Norm::Inf => {
+                let pairs = self.largest.iter_mut().zip(powers);
+                pairs
+                    .for_each(|(largest, &value)| *largest = largest.max(f64::from(value) / scale));
+            }
+            Norm::P(p) => {
+                let unscaled = power(scale, p).recip();
+                let pairs = self.sums.iter_mut().zip(powers);
+                pairs.for_each(|(sum, &value)| *sum += f64::from(value) * unscaled);
+            }
+        }
+    }
+
     /// Adds what other samples gave.
     pub(super) fn merge(&mut self, other: &Self) {
         self.samples += other.samples;

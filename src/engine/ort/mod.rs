@@ -154,6 +154,18 @@ impl Engine for OnnxRuntime {
         }
     }
 
+    fn with_precision(&self, precision: Precision) -> Option<Box<dyn Engine>> {
+        self.info.precision?;
+        Some(Box::new(Self {
+            info: EngineInfo {
+                precision: Some(precision),
+                ..self.info.clone()
+            },
+            provider: self.provider,
+            loaded: self.loaded.clone(),
+        }))
+    }
+
     fn load(&self, model: &ModelProto) -> Result<Box<dyn Session>> {
         self.load_as_is(model).or_else(|error| {
             // The CPU has no kernels for most operators in bf16; CUDA has.

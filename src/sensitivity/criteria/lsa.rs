@@ -13,7 +13,7 @@ use crate::{
         moments::Moments,
         power_sums::PowerSums,
         redundancy::{Carried, Cost, Observations, OnRanked, Redundancy, Residual, Worth},
-        structure::{Structure, worst_case},
+        structure::{OnDevice, Structure, worst_case},
         sums::{self, Layers, Sum, Taken},
         terms::Terms,
     },
@@ -56,6 +56,8 @@ enum Way {
     Gradient(Box<HeadGradient>, String),
     /// The head is a chain of dense layers.
     Structure(Box<Structure>),
+    /// The same, on a device.
+    OnDevice(Box<OnDevice>),
     /// They were bounded, whatever the samples.
     Bound,
 }
@@ -109,16 +111,11 @@ fn layers(head: &Head, scale: Scale) -> Vec<Layer> {
 
 impl Measure for Lsa {
     fn add(&mut self, batch: &FeatureBatch) -> Result<()> {
+        self.make_sums()?;
+        let sums = self.layers.iter_mut().map(|layer| &mut *layer.sums);
         let values = match &mut self.way {
-            Way::Structure(structure) => {
-                if self.layers.iter().all(|layer| layer.sums.is_empty()) {
-                    let sums = structure.sums(&self.norms)?;
-                    let pairs = self.layers.iter_mut().zip(sums);
-                    pairs.for_each(|(layer, sums)| layer.sums = sums);
-                }
-                let sums = self.layers.iter_mut().map(|layer| &mut *layer.sums);
-                structure.add(batch, &mut sums.collect::<Vec<_>>())?
-            }
+            Way::Structure(structure) => structure.add(batch, &mut sums.collect::<Vec<_>>())?,
+            Way::OnDevice(device) => device.add(batch, &mut sums.collect::<Vec<_>>())?,
             Way::Bound => None,
             Way::Gradient(gradient, _) => {
                 differentiate(gradient, batch, &self.norms, &mut self.layers)?
@@ -188,6 +185,7 @@ impl Measure for Lsa {
                 ..sums::Way::default()
             },
             Way::Structure(structure) => structure.how(),
+            Way::OnDevice(device) => device.how(),
             Way::Bound => sums::Way {
                 text: "bounded by products of absolute weights".to_owned(),
                 ..sums::Way::default()
@@ -200,13 +198,15 @@ impl Way {
     fn new(request: Request<'_>, norms: &[(Norm, Norm)], with_values: bool) -> Result<Self> {
         let kind = request.options.of.into();
         let info = request.engine.info();
-        let structure = match info.precision {
+        let found = match info.precision {
             // Products of ours are the CPU's: not where a device was asked for.
-            Some(_) => Err(format!("it computes on {}", info.provider)),
-            None => Structure::new(request, kind, norms, with_values)?,
+            Some(_) => OnDevice::new(request, kind, norms, with_values)?
+                .map(|device| Self::OnDevice(Box::new(device))),
+            None => Structure::new(request, kind, norms, with_values)?
+                .map(|structure| Self::Structure(Box::new(structure))),
         };
-        match structure {
-            Ok(structure) => Ok(Self::Structure(Box::new(structure))),
+        match found {
+            Ok(way) => Ok(way),
             Err(why) => {
                 let options = request.options;
                 if options.row_tolerance.is_some() || options.probes.is_some() {
@@ -277,13 +277,29 @@ impl Lsa {
         }
     }
 
+    /// Sums for the first batch of a chain, and for the first after they were taken.
+    fn make_sums(&mut self) -> Result<()> {
+        if self.layers.iter().any(|layer| !layer.sums.is_empty()) {
+            return Ok(());
+        }
+        let sums = match &self.way {
+            Way::Structure(structure) => structure.sums(&self.norms)?,
+            Way::OnDevice(device) => device.sums(&self.norms)?,
+            Way::Bound | Way::Gradient(..) => return Ok(()),
+        };
+        let pairs = self.layers.iter_mut().zip(sums);
+        pairs.for_each(|(layer, sums)| layer.sums = sums);
+        Ok(())
+    }
+
     /// Whatever is not in the sums yet.
     fn flush(&mut self) -> Result<()> {
-        if let Way::Structure(structure) = &mut self.way {
-            let sums = self.layers.iter_mut().map(|layer| &mut *layer.sums);
-            structure.flush(&mut sums.collect::<Vec<_>>())?;
+        let sums = self.layers.iter_mut().map(|layer| &mut *layer.sums);
+        match &mut self.way {
+            Way::Structure(structure) => structure.flush(&mut sums.collect::<Vec<_>>()),
+            Way::OnDevice(device) => device.flush(&mut sums.collect::<Vec<_>>()),
+            Way::Bound | Way::Gradient(..) => Ok(()),
         }
-        Ok(())
     }
 }
 

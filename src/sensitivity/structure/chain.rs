@@ -11,10 +11,12 @@ use std::collections::BTreeSet;
 
 use super::matrix::Matrix;
 use crate::{
+    error::Result,
     graph::{Graph, NodeId, Shapes, Use, ValueId},
     head::{Head, Layer},
     onnx::Dim,
     prune::dense::{Kind, Weight},
+    sensitivity::{Norm, power_sums::PowerSums},
 };
 
 /// Operators that only carry scores on: nothing here has a slope.
@@ -144,6 +146,21 @@ impl Chain {
             true => Ok(Self { links }),
             false => Err("the last dense layer does not make one score per class".to_owned()),
         }
+    }
+
+    /// Sums that fit the layers, one per pair of norms.
+    pub(super) fn sums(
+        &self,
+        norms: &[(Norm, Norm)],
+        classes: usize,
+    ) -> Result<Vec<Vec<PowerSums>>> {
+        let layers = self.links.iter().map(|link| {
+            let width = link.weights.inputs();
+            let sums = norms.iter();
+            let sums = sums.map(|&norms| PowerSums::of_neurons(norms, classes, width));
+            sums.collect()
+        });
+        layers.collect()
     }
 }
 

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use ndarray::ArrayViewMut2;
+use rayon::prelude::*;
 use std::ops::Range;
 
 use crate::{
@@ -67,6 +68,17 @@ impl Matrix {
 
     pub(super) fn inputs(&self) -> usize {
         self.inputs
+    }
+
+    /// All of it, `[outputs, inputs]`.
+    ///
+    /// # Errors
+    /// None in practice: it has as many numbers as rows times columns.
+    pub(super) fn to_tensor(&self) -> Result<Tensor> {
+        let mut values = vec![0.0; self.outputs * self.inputs];
+        let rows = values.par_chunks_mut(self.inputs.max(1)).enumerate();
+        rows.for_each(|(row, target)| self.read(row, 0..self.inputs, target));
+        Tensor::f32([self.outputs, self.inputs], values)
     }
 
     /// Copies neighbouring weights of one row.

@@ -16,6 +16,7 @@
 
 mod approximation;
 mod chain;
+mod device;
 mod gram;
 mod groups;
 mod last;
@@ -56,6 +57,7 @@ use probes::Probes;
 use product::Factors;
 use ways::{Level, Route, Ways};
 
+pub(super) use device::OnDevice;
 pub use worst::has_worst_case;
 pub(super) use worst::worst_case;
 
@@ -164,13 +166,7 @@ impl Structure {
 
     /// Sums that fit these layers, one per pair of norms.
     pub(super) fn sums(&self, norms: &[(Norm, Norm)]) -> Result<Vec<Vec<PowerSums>>> {
-        let layers = self.chain.links.iter().map(|link| {
-            let sums = norms
-                .iter()
-                .map(|&norms| PowerSums::of_neurons(norms, self.classes, link.weights.inputs()));
-            sums.collect()
-        });
-        layers.collect()
+        self.chain.sums(norms, self.classes)
     }
 
     /// Adds a batch to the sums of each layer; gives the layers' values where they were asked for.

@@ -1,6 +1,7 @@
 //! Chains against the gradient graph in the engine, which knows nothing of them.
 
 mod cases;
+mod device;
 
 use super::{Structure, chain::Chain, has_worst_case, worst_case};
 use crate::{
@@ -151,21 +152,21 @@ fn assert_scores(engine: &dyn Engine, case: &Case, at: usize) {
         let way = found[0].report.way.clone().unwrap_or_default();
         assert!(!whole || way.contains(case.way), "{what}: {way}");
         for ((norms, found), expected) in case.norms.iter().zip(found).zip(&expected) {
+            let what = format!("{what}, p {} q {}", norms.0, norms.1);
             for (layer, expected) in found.scores.layers.iter().zip(expected) {
-                let largest = expected.iter().copied().fold(0.0, f64::max);
-                let pairs = layer.values.iter().zip(expected).enumerate();
-                for (neuron, (found, expected)) in pairs {
-                    let error = (found - expected).abs() / largest;
-                    assert!(
-                        error < RTOL,
-                        "{what}, p {} q {}, {} {neuron}: {found} is not {expected}",
-                        norms.0,
-                        norms.1,
-                        layer.name
-                    );
-                }
+                assert_near(&format!("{what}, {}", layer.name), &layer.values, expected);
             }
         }
+    }
+}
+
+/// Scores of a layer, against those of its gradient graph.
+fn assert_near(what: &str, found: &[f64], expected: &[f64]) {
+    assert_eq!(found.len(), expected.len(), "{what}");
+    let largest = expected.iter().copied().fold(0.0, f64::max);
+    for (neuron, (found, expected)) in found.iter().zip(expected).enumerate() {
+        let error = (found - expected).abs() / largest;
+        assert!(error < RTOL, "{what} {neuron}: {found} is not {expected}");
     }
 }
 

@@ -1,0 +1,336 @@
+//! The graph that takes the derivatives of a chain and adds up their powers, for one step of samples.
+//!
+//! ```text
+//! factors, shares [N, K, 1], slopes [N, 1, H]  ->  per layer and norm: sums [F]
+//! ```
+//!
+//! A graphics card multiplies in full f32 an order of magnitude slower than in TF32, whose factors
+//! have 11 bits. So each factor is split into two parts of 11 bits (Dekker 1971, Numerische
+//! Mathematik 18, section 4) and three products of the parts are added in f32: what is lost is
+//! the product of the two smaller parts, 2^-22 of the whole.
+
+use crate::{
+    error::Result,
+    onnx::{DataType, Dim, GraphProto, ModelProto, NodeProto, Tensor, ValueInfoProto},
+    sensitivity::{Norm, structure::chain::Chain},
+};
+
+/// Operator set of the nodes: one that every library we accept knows.
+const OPSET: i64 = 13;
+
+/// `2^13 + 1`: of the 24 bits of an f32 the upper part keeps 11.
+const SPLITTER: f32 = 8193.0;
+
+/// Names of inputs.
+pub(super) const FACTORS: &str = "factors";
+pub(super) const SHARES: &str = "shares";
+const SPLIT: &str = "splitter";
+const GRAM: &str = "gram";
+const NEXT_GRAM: &str = "next_gram";
+
+/// What is wanted of a chain.
+pub(super) struct Wanted<'w> {
+    pub(super) chain: &'w Chain,
+    pub(super) classes: usize,
+    /// Whether the mean of the rows is taken off, as behind Softmax.
+    pub(super) shares: bool,
+    /// One output for each of these and each layer.
+    pub(super) norms: &'w [Norm],
+    /// Whether the first dense layer's cotangents are summed up as `g g^T`, and its inputs' left out.
+    pub(super) gram: bool,
+    /// Whether factors of products are split.
+    pub(super) split: bool,
+}
+
+/// A graph, and how it is run.
+pub(super) struct Written {
+    pub(super) model: ModelProto,
+    pub(super) feedback: Vec<(String, String)>,
+    /// Weights, and the Gram matrix.
+    pub(super) held: Vec<(String, Tensor)>,
+    /// The layer and the place in `norms` of each output; the place behind the last norm is a sum
+    /// that is there to be checked only.
+    pub(super) outputs: Vec<(usize, usize)>,
+}
+
+/// The input with the slopes behind a dense layer.
+pub(super) fn slopes(level: usize) -> String {
+    format!("slopes_{level}")
+}
+
+fn weights(level: usize) -> String {
+    format!("weights_{level}")
+}
+
+/// # Errors
+/// None in practice: the tensors have the sizes of the chain.
+pub(super) fn write(wanted: &Wanted<'_>) -> Result<Written> {
+    let mut writer = Writer::default();
+    let mut found = Found::default();
+    let last = wanted.chain.links.len() - 1;
+    let mut derivatives = writer.last(wanted);
+    for level in (0..=last).rev() {
+        let width = wanted.chain.links[level].weights.inputs();
+        let flat = writer.reshaped(&derivatives, &[-1, to_index(width)]);
+        writer.sums(wanted, level, &flat, &mut found);
+        let Some(below) = level.checked_sub(1) else {
+            break;
+        };
+        let sloped = writer.push("Mul", &[&derivatives, &slopes(below)]);
+        let rows = writer.reshaped(&sloped, &[-1, to_index(width)]);
+        if below == 0 && wanted.gram {
+            writer.gram(wanted, &rows);
+            break;
+        }
+        let product = writer.product(wanted, &rows, &weights(below));
+        let width = wanted.chain.links[below].weights.inputs();
+        let shape = [-1, to_index(wanted.classes), to_index(width)];
+        derivatives = writer.reshaped(&product, &shape);
+    }
+    close(wanted, writer, found)
+}
+
+/// What comes out.
+#[derive(Default)]
+struct Found {
+    names: Vec<(String, usize)>,
+    outputs: Vec<(usize, usize)>,
+}
+
+#[derive(Default)]
+struct Writer {
+    nodes: Vec<NodeProto>,
+    /// Shapes and axes.
+    constants: Vec<(String, Vec<i64>)>,
+}
+
+impl Writer {
+    fn push(&mut self, op: &str, inputs: &[&str]) -> String {
+        self.push_with(op, inputs, |node| node)
+    }
+
+    fn push_with(
+        &mut self,
+        op: &str,
+        inputs: &[&str],
+        attributes: impl FnOnce(NodeProto) -> NodeProto,
+    ) -> String {
+        let name = format!("{op}_{}", self.nodes.len());
+        let node = NodeProto::new(op, inputs, &[&name]).with_name(&name);
+        self.nodes.push(attributes(node));
+        name
+    }
+
+    fn ints(&mut self, values: &[i64]) -> String {
+        let known = self.constants.iter().find(|(_, known)| known == values);
+        if let Some((name, _)) = known {
+            return name.clone();
+        }
+        let name = format!("ints_{}", self.constants.len());
+        self.constants.push((name.clone(), values.to_vec()));
+        name
+    }
+
+    fn reshaped(&mut self, value: &str, shape: &[i64]) -> String {
+        let shape = self.ints(shape);
+        self.push("Reshape", &[value, &shape])
+    }
+
+    fn summed(&mut self, value: &str, axis: i64, keep: bool) -> String {
+        let axes = self.ints(&[axis]);
+        self.push_with("ReduceSum", &[value, &axes], |node| {
+            node.with_int("keepdims", i64::from(keep))
+        })
+    }
+
+    /// `[N, K, F]` by what the last dense layer reads.
+    fn last(&mut self, wanted: &Wanted<'_>) -> String {
+        let weights = weights(wanted.chain.links.len() - 1);
+        if !wanted.shares {
+            return self.push("Mul", &[FACTORS, &weights]);
+        }
+        // Not as a product of matrices: what is left of a confident sample is a small difference,
+        // which needs every digit.
+        let shared = self.push("Mul", &[SHARES, &weights]);
+        let mean = self.summed(&shared, 1, true);
+        let apart = self.push("Sub", &[&weights, &mean]);
+        self.push("Mul", &[FACTORS, &apart])
+    }
+
+    /// The powers of derivatives `[N·K, F]`, summed over the rows.
+    fn sums(&mut self, wanted: &Wanted<'_>, level: usize, flat: &str, found: &mut Found) {
+        let absolute = self.push("Abs", &[flat]);
+        let mut is_checked = false;
+        for (place, norm) in wanted.norms.iter().enumerate() {
+            let sum = match *norm {
+                Norm::Inf => {
+                    let largest = |node: NodeProto| {
+                        let node = node.with_ints("axes", &[0]);
+                        node.with_int("keepdims", 0)
+                    };
+                    self.push_with("ReduceMax", &[&absolute], largest)
+                }
+                Norm::P(p) => {
+                    is_checked = true;
+                    let power = self.power(&absolute, p);
+                    self.summed(&power, 0, false)
+                }
+            };
+            found.add(sum, (level, place), wanted);
+        }
+        if !is_checked {
+            // A maximum may pass over what is no number.
+            let sum = self.summed(&absolute, 0, false);
+            found.add(sum, (level, wanted.norms.len()), wanted);
+        }
+    }
+
+    fn power(&mut self, absolute: &str, p: f64) -> String {
+        if p == 1.0 {
+            return absolute.to_owned();
+        }
+        if p == 2.0 {
+            return self.push("Mul", &[absolute, absolute]);
+        }
+        let exponent = format!("exponent_{p}");
+        self.push("Pow", &[absolute, &exponent])
+    }
+
+    /// The upper 11 bits of each number, and the rest.
+    fn parts(&mut self, value: &str) -> [String; 2] {
+        let far = self.push("Mul", &[value, SPLIT]);
+        let rest = self.push("Sub", &[&far, value]);
+        let upper = self.push("Sub", &[&far, &rest]);
+        let lower = self.push("Sub", &[value, &upper]);
+        [upper, lower]
+    }
+
+    fn joined(&mut self, values: [&str; 3], axis: i64) -> String {
+        self.push_with("Concat", &values, |node| node.with_int("axis", axis))
+    }
+
+    /// `left · right`, of matrices.
+    fn product(&mut self, wanted: &Wanted<'_>, left: &str, right: &str) -> String {
+        if !wanted.split {
+            return self.push("MatMul", &[left, right]);
+        }
+        let [upper, lower] = self.parts(left);
+        let left = self.joined([&upper, &upper, &lower], 1);
+        let [upper, lower] = self.parts(right);
+        let right = self.joined([&upper, &lower, &upper], 0);
+        self.push("MatMul", &[&left, &right])
+    }
+
+    /// Adds `rows^T · rows` to what is held.
+    fn gram(&mut self, wanted: &Wanted<'_>, rows: &str) {
+        let (left, right) = if wanted.split {
+            let [upper, lower] = self.parts(rows);
+            let left = self.joined([&upper, &upper, &lower], 0);
+            (left, self.joined([&upper, &lower, &upper], 0))
+        } else {
+            (rows.to_owned(), rows.to_owned())
+        };
+        let node = NodeProto::new("Gemm", &[&left, &right, GRAM], &[NEXT_GRAM]);
+        self.nodes
+            .push(node.with_name(NEXT_GRAM).with_int("transA", 1));
+    }
+}
+
+impl Found {
+    fn add(&mut self, name: String, (level, place): (usize, usize), wanted: &Wanted<'_>) {
+        let width = wanted.chain.links[level].weights.inputs();
+        self.names.push((name, width));
+        self.outputs.push((level, place));
+    }
+}
+
+/// Declares what goes in and comes out.
+fn close(wanted: &Wanted<'_>, writer: Writer, found: Found) -> Result<Written> {
+    let links = &wanted.chain.links;
+    let mut graph = GraphProto::new("sensitivity");
+    let port = |name: &str, dims: &[Dim]| ValueInfoProto::tensor(name, DataType::Float, dims);
+    let samples = || Dim::Symbol("samples".to_owned());
+    let per_class = [samples(), Dim::Fixed(wanted.classes), Dim::Fixed(1)];
+    graph.input.push(port(FACTORS, &per_class));
+    if wanted.shares {
+        graph.input.push(port(SHARES, &per_class));
+    }
+    for (level, link) in links.iter().enumerate().take(links.len() - 1) {
+        let dims = [samples(), Dim::Fixed(1), Dim::Fixed(link.weights.outputs())];
+        graph.input.push(port(&slopes(level), &dims));
+    }
+    let mut held = Vec::new();
+    let reads = |name: &str| {
+        let mut names = writer.nodes.iter().flat_map(|node| &node.input);
+        names.any(|input| input == name)
+    };
+    for (level, link) in links.iter().enumerate() {
+        if reads(&weights(level)) {
+            held.push((weights(level), link.weights.to_tensor()?));
+        }
+    }
+    if reads(SPLIT) {
+        held.push((SPLIT.to_owned(), Tensor::f32([], vec![SPLITTER])?));
+    }
+    let height = links[0].weights.outputs();
+    if reads(GRAM) {
+        let zeros = vec![0.0; height * height];
+        held.push((GRAM.to_owned(), Tensor::f32([height, height], zeros)?));
+    }
+    for (name, tensor) in &held {
+        let dims: Vec<Dim> = tensor.shape().iter().copied().map(Dim::Fixed).collect();
+        graph.input.push(port(name, &dims));
+    }
+    let sums = found.names.iter();
+    graph
+        .output
+        .extend(sums.map(|(name, width)| port(name, &[Dim::Fixed(*width)])));
+    let mut feedback = Vec::new();
+    if wanted.gram {
+        let square = [Dim::Fixed(height), Dim::Fixed(height)];
+        graph.output.push(port(NEXT_GRAM, &square));
+        feedback.push((NEXT_GRAM.to_owned(), GRAM.to_owned()));
+    }
+    for (name, values) in writer.constants {
+        let tensor = Tensor::new([values.len()], crate::onnx::TensorData::I64(values))?;
+        graph.initializer.push(tensor.to_proto(&name));
+    }
+    for norm in wanted.norms {
+        if let Norm::P(p) = *norm
+            && p != 1.0
+            && p != 2.0
+        {
+            let exponent = Tensor::f32([], vec![p as f32])?;
+            graph
+                .initializer
+                .push(exponent.to_proto(&format!("exponent_{p}")));
+        }
+    }
+    graph.node = writer.nodes;
+    Ok(Written {
+        model: ModelProto::new(graph, OPSET),
+        feedback,
+        held,
+        outputs: found.outputs,
+    })
+}
+
+/// The sums of `g g^T` in a state; nothing where there are none.
+pub(super) fn gram_in(state: Vec<(String, Tensor)>) -> Option<Tensor> {
+    let mut state = state.into_iter();
+    let (_, gram) = state.find(|(name, _)| name == GRAM)?;
+    Some(gram)
+}
+
+/// A state whose sums of `g g^T` are zero.
+///
+/// # Errors
+/// None in practice: the sizes are those of the matrix.
+pub(super) fn no_gram(height: usize) -> Result<Vec<(String, Tensor)>> {
+    let zeros = Tensor::f32([height, height], vec![0.0; height * height])?;
+    Ok(vec![(GRAM.to_owned(), zeros)])
+}
+
+fn to_index(size: usize) -> i64 {
+    i64::try_from(size).unwrap_or(i64::MAX)
+}
