@@ -1,8 +1,10 @@
 //! The graph that takes the derivatives of a chain and adds up their powers, for one step of samples.
 //!
 //! ```text
-//! factors, shares [N, K, 1], slopes [N, 1, H]  ->  per layer and norm: sums [F]
+//! factors, shares [K, N, 1], slopes [1, N, H]  ->  per layer and norm: sums [F]
 //! ```
+//!
+//! Classes come first, so that sums over them are sums of rows, which devices are fastest at.
 //!
 //! A graphics card multiplies in full f32 an order of magnitude slower than in TF32, whose factors
 //! have 11 bits. So each factor is split into two parts of 11 bits (Dekker 1971, Numerische
@@ -84,7 +86,7 @@ pub(super) fn write(wanted: &Wanted<'_>) -> Result<Written> {
         }
         let product = writer.product(wanted, &rows, &weights(below));
         let width = wanted.chain.links[below].weights.inputs();
-        let shape = [-1, to_index(wanted.classes), to_index(width)];
+        let shape = [to_index(wanted.classes), -1, to_index(width)];
         derivatives = writer.reshaped(&product, &shape);
     }
     close(wanted, writer, found)
@@ -143,21 +145,28 @@ impl Writer {
         })
     }
 
-    /// `[N, K, F]` by what the last dense layer reads.
+    /// `[K, N, F]` by what the last dense layer reads.
     fn last(&mut self, wanted: &Wanted<'_>) -> String {
-        let weights = weights(wanted.chain.links.len() - 1);
+        let last = wanted.chain.links.len() - 1;
+        let (classes, width) = (
+            to_index(wanted.classes),
+            to_index(wanted.chain.links[last].weights.inputs()),
+        );
+        let weights = self.reshaped(&weights(last), &[classes, 1, width]);
         if !wanted.shares {
             return self.push("Mul", &[FACTORS, &weights]);
         }
         // Not as a product of matrices: what is left of a confident sample is a small difference,
         // which needs every digit.
         let shared = self.push("Mul", &[SHARES, &weights]);
-        let mean = self.summed(&shared, 1, true);
+        let rows = self.reshaped(&shared, &[classes, -1]);
+        let mean = self.summed(&rows, 0, true);
+        let mean = self.reshaped(&mean, &[1, -1, width]);
         let apart = self.push("Sub", &[&weights, &mean]);
         self.push("Mul", &[FACTORS, &apart])
     }
 
-    /// The powers of derivatives `[N·K, F]`, summed over the rows.
+    /// The powers of derivatives `[K·N, F]`, summed over the rows.
     fn sums(&mut self, wanted: &Wanted<'_>, level: usize, flat: &str, found: &mut Found) {
         let absolute = self.push("Abs", &[flat]);
         let mut is_checked = false;
@@ -250,13 +259,13 @@ fn close(wanted: &Wanted<'_>, writer: Writer, found: Found) -> Result<Written> {
     let mut graph = GraphProto::new("sensitivity");
     let port = |name: &str, dims: &[Dim]| ValueInfoProto::tensor(name, DataType::Float, dims);
     let samples = || Dim::Symbol("samples".to_owned());
-    let per_class = [samples(), Dim::Fixed(wanted.classes), Dim::Fixed(1)];
+    let per_class = [Dim::Fixed(wanted.classes), samples(), Dim::Fixed(1)];
     graph.input.push(port(FACTORS, &per_class));
     if wanted.shares {
         graph.input.push(port(SHARES, &per_class));
     }
     for (level, link) in links.iter().enumerate().take(links.len() - 1) {
-        let dims = [samples(), Dim::Fixed(1), Dim::Fixed(link.weights.outputs())];
+        let dims = [Dim::Fixed(1), samples(), Dim::Fixed(link.weights.outputs())];
         graph.input.push(port(&slopes(level), &dims));
     }
     let mut held = Vec::new();

@@ -191,18 +191,21 @@ impl OnDevice {
         let (count, classes) = (range.len(), self.classes);
         let rows = range.start * classes..range.end * classes;
         let scale = self.scale(pass, &rows, count)?;
-        let factors = pass.factors[rows.clone()].iter();
-        let factors: Vec<f32> = factors.map(|factor| factor * scale).collect();
-        let per_class = |values| Tensor::f32([count, classes, 1], values);
-        let mut inputs = vec![(graph::FACTORS.to_owned(), per_class(factors)?)];
+        let per_class = |values: &[f32], scale: f32| {
+            let by_class = (0..classes).flat_map(|class| values[class..].iter().step_by(classes));
+            let values = by_class.map(|value| value * scale).collect();
+            Tensor::f32([classes, count, 1], values)
+        };
+        let factors = per_class(&pass.factors[rows.clone()], scale)?;
+        let mut inputs = vec![(graph::FACTORS.to_owned(), factors)];
         if let Some(shares) = &pass.shares {
-            let shares = per_class(shares[rows].to_vec())?;
+            let shares = per_class(&shares[rows], 1.0)?;
             inputs.push((graph::SHARES.to_owned(), shares));
         }
         for (level, slopes) in pass.slopes.iter().enumerate() {
             let width = self.chain.links[level].weights.outputs();
             let slopes = slopes[range.start * width..range.end * width].to_vec();
-            let slopes = Tensor::f32([count, 1, width], slopes)?;
+            let slopes = Tensor::f32([1, count, width], slopes)?;
             inputs.push((graph::slopes(level), slopes));
         }
         let inputs: Vec<(&str, &Tensor)> = inputs
@@ -323,7 +326,10 @@ fn samples(chain: &Chain, classes: usize, bytes: u64) -> usize {
     let widths = chain.links.iter().map(|link| link.weights.inputs());
     let copies = widths.clone().map(|width| COPIES * width);
     let one = copies.sum::<usize>() * classes * size_of::<f32>();
-    let widest = widths.max().unwrap_or(1) * classes * PARTS;
+    let split = chain.links[1..]
+        .iter()
+        .map(|link| PARTS * link.weights.inputs());
+    let widest = widths.chain(split).max().unwrap_or(1) * classes;
     let room = usize::try_from(bytes).unwrap_or(usize::MAX) / one.max(1);
     room.min(NUMBERS / widest.max(1)).max(1)
 }
