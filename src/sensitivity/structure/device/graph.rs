@@ -145,6 +145,12 @@ impl Writer {
         })
     }
 
+    fn largest(&mut self, value: &str) -> String {
+        self.push_with("ReduceMax", &[value], |node| {
+            node.with_ints("axes", &[0]).with_int("keepdims", 0)
+        })
+    }
+
     /// `[K, N, F]` by what the last dense layer reads.
     fn last(&mut self, wanted: &Wanted<'_>) -> String {
         let last = wanted.chain.links.len() - 1;
@@ -173,11 +179,12 @@ impl Writer {
         for (place, norm) in wanted.norms.iter().enumerate() {
             let sum = match *norm {
                 Norm::Inf => {
-                    let largest = |node: NodeProto| {
-                        let node = node.with_ints("axes", &[0]);
-                        node.with_int("keepdims", 0)
-                    };
-                    self.push_with("ReduceMax", &[&absolute], largest)
+                    // Over the classes first: a device has then more columns to work on at once.
+                    let by_class = self.reshaped(&absolute, &[to_index(wanted.classes), -1]);
+                    let largest = self.largest(&by_class);
+                    let width = wanted.chain.links[level].weights.inputs();
+                    let by_sample = self.reshaped(&largest, &[-1, to_index(width)]);
+                    self.largest(&by_sample)
                 }
                 Norm::P(p) => {
                     is_checked = true;
