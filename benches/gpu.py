@@ -8,8 +8,8 @@ from pathlib import Path
 
 # How far CUDA and the CPU may lie apart, relative to the largest number.
 TOLERANCE = 1e-4
-# Class rows that PyTorch differentiates at once: 1,000 rows of 25,088 numbers for one image are 100 MB.
-CHUNK = 250
+# Images, and class rows of each, that PyTorch differentiates at once; the fastest counts.
+CHUNKS = [(1, None), (4, None), (8, None), (4, 500), (16, 250)]
 TRAIN_BATCH = 128
 
 
@@ -33,9 +33,11 @@ def agree(work):
     from onnx import numpy_helper
 
     work = Path(work)
-    ours, theirs = (json.loads((work / f"{stem}.json").read_text())["layers"] for stem in ("device", "reference"))
-    found = max(distance(a["values"], b["values"]) for a, b in zip(ours, theirs, strict=True))
-    say("scores, CPU against device", verdict(found))
+    for norm in ("1", "2", "inf"):
+        stems = (f"device-{norm}", f"reference-{norm}")
+        ours, theirs = (json.loads((work / f"{stem}.json").read_text())["layers"] for stem in stems)
+        found = max(distance(a["values"], b["values"]) for a, b in zip(ours, theirs, strict=True))
+        say(f"scores of models/vgg.onnx, p = {norm}, CPU against device", verdict(found))
     weights = [
         {w.name: numpy_helper.to_array(w) for w in onnx.load(work / f"{stem}.onnx").graph.initializer}
         for stem in ("device", "reference")
@@ -84,18 +86,43 @@ def taken(path):
     return found
 
 
-def stages(work, count):
-    work, count = Path(work), int(count)
-    trunk = taken(work / "p1.log").get("running the trunk")
+def spread(values):
+    """Median, and the smallest and largest."""
+    values = sorted(values)
+    return f"{values[len(values) // 2]:.2f} ({values[0]:.2f} to {values[-1]:.2f})"
+
+
+def stages(work, count, epochs, turns):
+    work, count, epochs = Path(work), int(count), int(epochs)
+    turns = [str(turn) for turn in range(1, int(turns) + 1)]
+    trunk = taken(work / "trunk.log").get("running the trunk")
     if trunk:
-        say("trunk, once", f"{trunk:.1f} s, {count / trunk:,.0f} images/s")
+        say("trunk, once, from uint8 images on disk to features on disk", f"{trunk:.1f} s, {count / trunk:,.0f} images/s")
+    few = count // 5
+
+    def seconds(stem, turn, stage):
+        found = taken(work / f"{stem}-{turn}.log")
+        return sum(value for name, value in found.items() if name.startswith(stage))
+
     for norm in ("1", "2", "inf"):
-        found = taken(work / f"p{norm}.log").get("scoring", 0.0)
-        layers = json.loads((work / f"p{norm}.json").read_text())["layers"]
-        finite = all(value == value and value < float("inf") for layer in layers for value in layer["values"])
-        say(f"scores, p = {norm}", f"{found:.1f} s, {len(layers)} layers{'' if finite else ', NOT FINITE'}")
-    training = [seconds for name, seconds in taken(work / "train.log").items() if name.startswith("training")]
-    say("training, 3 epochs", f"{sum(training):.1f} s")
+        whole = [seconds(f"p{norm}-{count}", turn, "scoring") for turn in turns]
+        part = [seconds(f"p{norm}-{few}", turn, "scoring") for turn in turns]
+        each = [(a - b) / (count - few) * 1e3 for a, b in zip(whole, part)]
+        report = json.loads((work / f"p{norm}-{count}.json").read_text())
+        finite = all(value == value and value < float("inf") for layer in report["layers"] for value in layer["values"])
+        say(
+            f"scores, p = {norm}, {len(report['layers'])} layers{'' if finite else ', NOT FINITE'}",
+            f"{spread(each)} ms an image; {count:,} images with loading {spread(whole)} s",
+        )
+    long = [seconds(f"train-{epochs}", turn, "training") for turn in turns]
+    short = [seconds("train-2", turn, "training") for turn in turns]
+    each = [(a - b) / (epochs - 2) * 1e3 for a, b in zip(long, short)]
+    held, batch = count // 10, TRAIN_BATCH
+    steps = -(-(count - held) // batch)
+    say(
+        f"training, an epoch of {steps} steps and {held} validation samples",
+        f"{spread(each)} ms; {epochs} epochs with loading {spread(long)} s",
+    )
 
 
 def head_of(model):
@@ -115,58 +142,132 @@ def head_of(model):
     return torch.nn.Sequential(*layers[:-1])
 
 
-def clock(work, device):
+def clock(work, device, turns=3):
+    """Seconds of some runs after one that is not counted."""
     import torch
 
-    def wait():
+    def once():
+        begin = time.perf_counter()
+        work()
         if device == "cuda":
             torch.cuda.synchronize()
+        return time.perf_counter() - begin
 
-    work()
-    wait()
-    begin = time.perf_counter()
-    work()
-    wait()
-    return time.perf_counter() - begin
+    once()
+    return [once() for _ in range(turns)]
 
 
 def torch_side(work, count, device):
     import torch
-    from torch.func import jacrev, vmap
 
     torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
     work, count = Path(work), int(count)
     head = head_of(work / "vgg16.onnx").to(device).eval()
     width, classes = head[0].in_features, head[-1].out_features
-    part = min(count, 32)
+
+    def milliseconds(found, parts):
+        return spread([seconds / parts * 1e3 for seconds in found])
+
+    torch_scores(head, min(count, 64), device, milliseconds)
+    # The products that dominate: class rows, some images' together, times the first two weights.
+    images = 4
+    rows = torch.randn(images * classes, head[0].out_features, device=device)
+    weights = [head[at].weight.detach() for at in (0, 2)]
+    found = clock(lambda: [rows[:, : weight.shape[0]] @ weight for weight in weights], device, 5)
+    say("the card's own time for the products of all class rows, fp32", f"{milliseconds(found, images)} ms an image")
+    torch_training(head, (count, width, classes), device, milliseconds)
+    torch_trunk(work, device)
+
+
+def torch_scores(head, part, device, milliseconds):
+    import torch
+    from torch.func import jacrev, vmap
+
+    width, classes = head[0].in_features, head[-1].out_features
     features = torch.randn(part, width, device=device).relu()
-    one = vmap(jacrev(lambda x: head(x).softmax(-1), chunk_size=CHUNK), chunk_size=4)
+    powers = {"1": lambda s: s.abs().sum(0), "2": lambda s: s.square().sum(0), "inf": lambda s: s.abs().amax(0)}
 
-    def score():
+    def score(images, chunk, power):
+        one = vmap(jacrev(lambda x: head(x).softmax(-1), chunk_size=chunk))
         total = torch.zeros(classes, width, device=device)
-        for x in features.split(4):
-            total += one(x).abs().square().sum(0)
-        return total
+        for x in features.split(images):
+            total += power(one(x))
 
-    seconds = clock(score, device) * count / part
-    say("PyTorch, scores of the features, p = 2", f"{seconds:.1f} s for {count:,} images")
-    # The product that dominates: class rows times the first weight.
-    rows = torch.randn(classes, head[0].out_features, device=device)
-    bound = clock(lambda: [rows @ head[0].weight for _ in range(8)], device) / 8 * count
-    say("the card's own time for those products", f"{bound:.1f} s")
-    optimizer = torch.optim.AdamW(head.parameters(), 1e-3)
-    x = torch.randn(TRAIN_BATCH, width, device=device)
-    target = torch.rand(TRAIN_BATCH, classes, device=device).softmax(-1)
+    def median(images, chunk):
+        return sorted(clock(lambda: score(images, chunk, powers["2"]), device))[1]
 
-    def step():
-        loss = torch.nn.functional.cross_entropy(head(x), target)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+    images, chunk = min(CHUNKS, key=lambda way: median(*way))
+    for norm, power in powers.items():
+        found = clock(lambda: score(images, chunk, power), device, 5)
+        say(
+            f"PyTorch, vmap(jacrev), p = {norm}, features alone, {images} images at once, chunk {chunk}",
+            f"{milliseconds(found, part)} ms an image",
+        )
 
-    steps = -(-count * 8 // 10 // TRAIN_BATCH) * 3
-    seconds = clock(lambda: [step() for _ in range(steps)], device)
-    say("PyTorch, training, 3 epochs", f"{seconds:.1f} s from memory of the device")
+
+def torch_training(head, sizes, device, milliseconds):
+    import torch
+
+    count, width, classes = sizes
+    held = count // 10
+    features = torch.randn(count, width, device=device).relu()
+    target = torch.rand(count, classes, device=device).softmax(-1)
+    validation = (features[:held], target[:held])
+    x, y = features[held:], target[held:]
+    for fused in (False, True):
+        if fused and device != "cuda":
+            continue
+        optimizer = torch.optim.AdamW(head.parameters(), 1e-5, fused=fused)
+        loss_of = torch.nn.functional.cross_entropy
+
+        def epoch():
+            for rows in torch.randperm(len(x), device=device).split(TRAIN_BATCH):
+                loss = loss_of(head(x[rows]), y[rows])
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+            with torch.no_grad():
+                loss_of(head(validation[0]), validation[1]).item()
+
+        found = clock(lambda: [epoch() for _ in range(5)], device)
+        kind = "fused AdamW" if fused else "AdamW"
+        say(f"PyTorch, {kind}, such an epoch, data on the device", f"{milliseconds(found, 5)} ms")
+    steps = -(-(count - held) // TRAIN_BATCH)
+    layers = [layer for layer in head if isinstance(layer, torch.nn.Linear)]
+    cotangents = [torch.randn(TRAIN_BATCH, layer.out_features, device=device) for layer in layers]
+    inputs = [torch.randn(TRAIN_BATCH, layer.in_features, device=device) for layer in layers]
+
+    def products():
+        for at, (layer, dy, x) in enumerate(zip(layers, cotangents, inputs)):
+            x @ layer.weight.detach().T, dy.T @ x
+            if at:
+                dy @ layer.weight.detach()
+
+    found = clock(lambda: [products() for _ in range(steps)], device, 5)
+    say("the card's own time for the products of such an epoch, fp32", f"{milliseconds(found, 1)} ms")
+
+
+def torch_trunk(work, device):
+    import numpy as np
+    import torch
+
+    try:
+        import torchvision
+    except ImportError:
+        return
+    images = torch.from_numpy(np.load(work / "images.npy")[:256])
+    if images.shape[1] != 3:
+        return
+    trunk = torchvision.models.vgg16().features.to(device).eval()
+
+    def run():
+        with torch.no_grad():
+            for part in images.split(64):
+                trunk(part.to(device).float() / 255).cpu()
+
+    found = clock(run, device)
+    say("PyTorch, trunk, from uint8 images in memory", f"{len(images) / sorted(found)[1]:,.0f} images/s")
 
 
 def table(path):

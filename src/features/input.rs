@@ -14,6 +14,12 @@ const BATCH: usize = 32;
 /// 224 x 224.
 const LARGE_BATCH: usize = 16;
 
+/// Most samples of a device's batch.
+const DEVICE_BATCH: usize = 128;
+
+/// Values of a device's batch: 64 images of 224 x 224 pixels.
+const DEVICE_VALUES: usize = 64 * 3 * 224 * 224;
+
 /// Values per sample from which an input counts as large: 3 x 224 x 224.
 const LARGE_SAMPLE: usize = 150_528;
 
@@ -79,6 +85,16 @@ impl ModelInput {
             LARGE_BATCH
         };
         self.fixed_batch().unwrap_or(open)
+    }
+
+    /// Samples to give a device per run, which wants more work at once: up to 128, fewer where
+    /// `sample` values make one sample large.
+    pub fn device_batch_size(&self, sample: usize) -> usize {
+        let usual = self.batch_size(sample);
+        match self.fixed_batch() {
+            Some(own) => own,
+            None => (DEVICE_VALUES / sample.max(1)).clamp(usual, usual.max(DEVICE_BATCH)),
+        }
     }
 
     /// Puts a batch of data into the form of this input.

@@ -324,7 +324,14 @@ impl<'m> Setup<'m> {
     }
 
     fn usual_batch(&self) -> usize {
-        self.input.batch_size(self.sample_size())
+        match self.computes_on_device() {
+            true => self.input.device_batch_size(self.sample_size()),
+            false => self.input.batch_size(self.sample_size()),
+        }
+    }
+
+    fn computes_on_device(&self) -> bool {
+        self.engine().info().precision.is_some()
     }
 
     /// Finds out how many samples fit, where that is wanted and the model leaves it open.
@@ -336,8 +343,7 @@ impl<'m> Setup<'m> {
             watch.note("nobody says how much memory is free: batches are of the usual size");
             return Ok(());
         };
-        let is_device = self.engine().info().precision.is_some();
-        let fits = match is_device {
+        let fits = match self.computes_on_device() {
             true => fits,
             false => fits.min(self.usual_batch()),
         };

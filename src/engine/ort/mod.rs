@@ -134,6 +134,8 @@ impl OnnxRuntime {
                 // The default times all algorithms anew for every layer and batch size: seconds.
                 .with_conv_algorithm_search(ConvAlgorithmSearch::Heuristic);
             builder = builder
+                // A plan of the memory of a run is one more piece as large as all of it.
+                .with_memory_pattern(false)?
                 .with_execution_providers([cuda.build().error_on_failure()])?
                 .with_logger(placement::listener(self.info.on_cpu.clone()))?
                 .with_log_level(::ort::logging::LogLevel::Verbose)?;

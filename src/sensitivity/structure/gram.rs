@@ -87,14 +87,6 @@ impl Gram {
         outer::add(last, pass, batch, &mut self.sums)
     }
 
-    /// Adds sums `[H, H]` of `g g^T` whose g were multiplied with `scale`.
-    pub(super) fn add_matrix(&mut self, products: &[f32], scale: f64) {
-        self.touched = true;
-        let unscaled = (scale * scale).recip();
-        let pairs = self.sums.par_iter_mut().zip(products);
-        pairs.for_each(|(sum, &product)| *sum += f64::from(product) * unscaled);
-    }
-
     /// The sums of squares for every input of `weights`, and forgets the rows.
     ///
     /// The products are f32: normwise they are right to 1e-6, and only a neuron whose weights cancel

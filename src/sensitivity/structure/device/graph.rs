@@ -12,8 +12,9 @@
 //! the product of the two smaller parts, 2^-22 of the whole.
 
 use crate::{
+    engine::Snapshot,
     error::Result,
-    onnx::{DataType, Dim, GraphProto, ModelProto, NodeProto, Tensor, ValueInfoProto},
+    onnx::{DataType, Dim, GraphProto, ModelProto, NodeProto, Tensor, TensorProto, ValueInfoProto},
     sensitivity::{Norm, structure::chain::Chain},
 };
 
@@ -49,7 +50,7 @@ pub(super) struct Written {
     pub(super) model: ModelProto,
     pub(super) feedback: Vec<(String, String)>,
     /// Weights, and the Gram matrix.
-    pub(super) held: Vec<(String, Tensor)>,
+    pub(super) held: Snapshot,
     /// The layer and the place in `norms` of each output; the place behind the last norm is a sum
     /// that is there to be checked only.
     pub(super) outputs: Vec<(usize, usize)>,
@@ -102,8 +103,8 @@ struct Found {
 #[derive(Default)]
 struct Writer {
     nodes: Vec<NodeProto>,
-    /// Shapes and axes.
-    constants: Vec<(String, Vec<i64>)>,
+    /// Shapes, axes and exponents.
+    constants: Vec<TensorProto>,
 }
 
 impl Writer {
@@ -123,13 +124,35 @@ impl Writer {
         name
     }
 
+    /// A list of whole numbers, once for all who want the same.
     fn ints(&mut self, values: &[i64]) -> String {
-        let known = self.constants.iter().find(|(_, known)| known == values);
-        if let Some((name, _)) = known {
-            return name.clone();
+        let name = format!("ints {values:?}");
+        if !self.constants.iter().any(|known| known.name() == name) {
+            let bytes: Vec<u8> = values
+                .iter()
+                .flat_map(|value| value.to_le_bytes())
+                .collect();
+            self.constants.push(TensorProto {
+                name: Some(name.clone()),
+                data_type: Some(DataType::Int64.into()),
+                dims: vec![to_index(values.len())],
+                raw_data: Some(bytes.into()),
+                ..TensorProto::default()
+            });
         }
-        let name = format!("ints_{}", self.constants.len());
-        self.constants.push((name.clone(), values.to_vec()));
+        name
+    }
+
+    fn number(&mut self, value: f32) -> String {
+        let name = format!("number {value:?}");
+        if !self.constants.iter().any(|known| known.name() == name) {
+            self.constants.push(TensorProto {
+                name: Some(name.clone()),
+                data_type: Some(DataType::Float.into()),
+                raw_data: Some(value.to_le_bytes().to_vec().into()),
+                ..TensorProto::default()
+            });
+        }
         name
     }
 
@@ -208,7 +231,7 @@ impl Writer {
         if p == 2.0 {
             return self.push("Mul", &[absolute, absolute]);
         }
-        let exponent = format!("exponent_{p}");
+        let exponent = self.number(p as f32);
         self.push("Pow", &[absolute, &exponent])
     }
 
@@ -252,6 +275,20 @@ impl Writer {
     }
 }
 
+impl Writer {
+    fn reads(&self, name: &str) -> bool {
+        let mut names = self.nodes.iter().flat_map(|node| &node.input);
+        names.any(|input| input == name)
+    }
+
+    /// The model with these inputs and outputs.
+    fn close(self, mut graph: GraphProto) -> ModelProto {
+        graph.node = self.nodes;
+        graph.initializer = self.constants;
+        ModelProto::new(graph, OPSET)
+    }
+}
+
 impl Found {
     fn add(&mut self, name: String, (level, place): (usize, usize), wanted: &Wanted<'_>) {
         let width = wanted.chain.links[level].weights.inputs();
@@ -264,7 +301,6 @@ impl Found {
 fn close(wanted: &Wanted<'_>, writer: Writer, found: Found) -> Result<Written> {
     let links = &wanted.chain.links;
     let mut graph = GraphProto::new("sensitivity");
-    let port = |name: &str, dims: &[Dim]| ValueInfoProto::tensor(name, DataType::Float, dims);
     let samples = || Dim::Symbol("samples".to_owned());
     let per_class = [Dim::Fixed(wanted.classes), samples(), Dim::Fixed(1)];
     graph.input.push(port(FACTORS, &per_class));
@@ -276,75 +312,87 @@ fn close(wanted: &Wanted<'_>, writer: Writer, found: Found) -> Result<Written> {
         graph.input.push(port(&slopes(level), &dims));
     }
     let mut held = Vec::new();
-    let reads = |name: &str| {
-        let mut names = writer.nodes.iter().flat_map(|node| &node.input);
-        names.any(|input| input == name)
-    };
     for (level, link) in links.iter().enumerate() {
-        if reads(&weights(level)) {
+        if writer.reads(&weights(level)) {
             held.push((weights(level), link.weights.to_tensor()?));
         }
     }
-    if reads(SPLIT) {
-        held.push((SPLIT.to_owned(), Tensor::f32([], vec![SPLITTER])?));
+    if writer.reads(SPLIT) {
+        held.push(splitter()?);
     }
-    let height = links[0].weights.outputs();
-    if reads(GRAM) {
-        let zeros = vec![0.0; height * height];
-        held.push((GRAM.to_owned(), Tensor::f32([height, height], zeros)?));
-    }
-    for (name, tensor) in &held {
-        let dims: Vec<Dim> = tensor.shape().iter().copied().map(Dim::Fixed).collect();
-        graph.input.push(port(name, &dims));
-    }
+    graph.input.extend(held.iter().map(port_of));
+    let mut held = Snapshot::from(held);
     let sums = found.names.iter();
     graph
         .output
         .extend(sums.map(|(name, width)| port(name, &[Dim::Fixed(*width)])));
     let mut feedback = Vec::new();
     if wanted.gram {
-        let square = [Dim::Fixed(height), Dim::Fixed(height)];
-        graph.output.push(port(NEXT_GRAM, &square));
+        graph.input.push(square(wanted.chain, GRAM));
+        graph.output.push(square(wanted.chain, NEXT_GRAM));
         feedback.push((NEXT_GRAM.to_owned(), GRAM.to_owned()));
+        held = held.and(no_gram(wanted.chain));
     }
-    for (name, values) in writer.constants {
-        let tensor = Tensor::new([values.len()], crate::onnx::TensorData::I64(values))?;
-        graph.initializer.push(tensor.to_proto(&name));
-    }
-    for norm in wanted.norms {
-        if let Norm::P(p) = *norm
-            && p != 1.0
-            && p != 2.0
-        {
-            let exponent = Tensor::f32([], vec![p as f32])?;
-            graph
-                .initializer
-                .push(exponent.to_proto(&format!("exponent_{p}")));
-        }
-    }
-    graph.node = writer.nodes;
     Ok(Written {
-        model: ModelProto::new(graph, OPSET),
+        model: writer.close(graph),
         feedback,
         held,
         outputs: found.outputs,
     })
 }
 
-/// The sums of `g g^T` in a state; nothing where there are none.
-pub(super) fn gram_in(state: Vec<(String, Tensor)>) -> Option<Tensor> {
-    let mut state = state.into_iter();
-    let (_, gram) = state.find(|(name, _)| name == GRAM)?;
-    Some(gram)
+/// The graph that makes the sums of squares `(W^T C W)_ii` of the sum C of `g g^T`, and what it holds.
+pub(super) fn write_closing(wanted: &Wanted<'_>) -> Result<(ModelProto, Snapshot)> {
+    let mut writer = Writer::default();
+    let name = weights(0);
+    let product = writer.product(wanted, GRAM, &name);
+    let squares = writer.push("Mul", &[&product, &name]);
+    let sums = writer.summed(&squares, 0, false);
+    let matrix = &wanted.chain.links[0].weights;
+    let mut held = vec![(name, matrix.to_tensor()?)];
+    if wanted.split {
+        held.push(splitter()?);
+    }
+    let mut graph = GraphProto::new("closing");
+    graph.input = held.iter().map(port_of).collect();
+    graph.input.push(square(wanted.chain, GRAM));
+    graph.output = vec![port(&sums, &[Dim::Fixed(matrix.inputs())])];
+    Ok((
+        writer.close(graph),
+        Snapshot::from(held).and(no_gram(wanted.chain)),
+    ))
 }
 
-/// A state whose sums of `g g^T` are zero.
-///
-/// # Errors
-/// None in practice: the sizes are those of the matrix.
-pub(super) fn no_gram(height: usize) -> Result<Vec<(String, Tensor)>> {
-    let zeros = Tensor::f32([height, height], vec![0.0; height * height])?;
-    Ok(vec![(GRAM.to_owned(), zeros)])
+fn splitter() -> Result<(String, Tensor)> {
+    Ok((SPLIT.to_owned(), Tensor::f32([], vec![SPLITTER])?))
+}
+
+fn port(name: &str, dims: &[Dim]) -> ValueInfoProto {
+    ValueInfoProto::tensor(name, DataType::Float, dims)
+}
+
+fn port_of((name, tensor): &(String, Tensor)) -> ValueInfoProto {
+    let dims: Vec<Dim> = tensor.shape().iter().copied().map(Dim::Fixed).collect();
+    port(name, &dims)
+}
+
+/// A sum of `g g^T` that goes in or out.
+fn square(chain: &Chain, name: &str) -> ValueInfoProto {
+    let height = chain.links[0].weights.outputs();
+    port(name, &[Dim::Fixed(height), Dim::Fixed(height)])
+}
+
+/// Whether this is the sum of `g g^T`.
+pub(super) fn is_gram(name: &str) -> bool {
+    name == GRAM
+}
+
+/// A sum of `g g^T` over nothing.
+pub(super) fn no_gram(chain: &Chain) -> Snapshot {
+    let height = chain.links[0].weights.outputs();
+    let mut held = Snapshot::default();
+    held.add_zeros(GRAM, &[height, height]);
+    held
 }
 
 fn to_index(size: usize) -> i64 {

@@ -6,7 +6,7 @@
 //! samples of a step are f32, those over steps f64.
 //!
 //! With squares alone, `g g^T` of the first dense layer is summed up in place of its inputs'
-//! derivatives ([`super::gram`]), and stays on the device until it is closed.
+//! derivatives ([`super::gram`]), and is closed on the device, too.
 
 mod graph;
 
@@ -15,12 +15,12 @@ use std::ops::Range;
 use super::{
     approximation::Approximation,
     chain::Chain,
-    gram::{self, Gram},
+    gram::WIDEST,
     passes::{Pass, Passes, Tail},
 };
 use crate::{
     engine::{Precision, Steps},
-    error::Result,
+    error::{Error, Result},
     features::FeatureBatch,
     onnx::Tensor,
     sensitivity::{
@@ -53,20 +53,21 @@ pub(in crate::sensitivity) struct OnDevice {
     passes: Passes,
     layers: Vec<LayerView>,
     classes: usize,
-    steps: Box<dyn Steps>,
+    pub(super) steps: Box<dyn Steps>,
     /// The layer and the norm of each output of a step.
     outputs: Vec<(usize, usize)>,
     /// Samples of a step, at most.
     pub(super) samples: usize,
-    gram: Option<Sums>,
+    gram: Option<Gram>,
 }
 
-/// The sums of `g g^T`, in the steps and behind them.
-struct Sums {
-    behind: Gram,
-    /// Samples in those of the steps, and what their derivatives were multiplied with.
+/// What is known of the sum of `g g^T` that the steps hold.
+struct Gram {
+    /// Samples in it, and what their derivatives were multiplied with.
     within: usize,
     scale: f32,
+    /// Makes the sums of squares of it.
+    closing: Box<dyn Steps>,
 }
 
 impl OnDevice {
@@ -118,35 +119,43 @@ impl OnDevice {
         let gram = chain.links.len() > 1
             && squares
             && first.outputs() < first.inputs()
-            && first.outputs() <= gram::WIDEST;
-        let Written {
-            model,
-            feedback,
-            held,
-            outputs,
-        } = graph::write(&Wanted {
+            && first.outputs() <= WIDEST;
+        let wanted = Wanted {
             chain: &chain,
             classes,
             shares: tail == Tail::Softmax,
             norms: &norms,
             gram,
             split,
-        })?;
+        };
+        let Written {
+            model,
+            feedback,
+            held,
+            outputs,
+        } = graph::write(&wanted)?;
         let rounding = match split {
             true => request.engine.with_precision(Precision::Tf32),
             false => None,
         };
         let engine = rounding.as_deref().unwrap_or(request.engine);
-        let steps = engine.load_steps(&model, &feedback, held)?;
+        let steps = engine.load_steps(&model, &feedback, held.into())?;
+        let gram = match gram {
+            true => {
+                let (model, held) = graph::write_closing(&wanted)?;
+                Some(Gram {
+                    within: 0,
+                    scale: 1.0,
+                    closing: engine.load_steps(&model, &[], held)?,
+                })
+            }
+            false => None,
+        };
         let free = request.engine.free_memory();
         let samples = samples(&chain, classes, free.map_or(BYTES, |free| free / SHARE));
         Ok(Ok(Self {
             layers: views(graph, head),
-            gram: gram.then(|| Sums {
-                behind: Gram::new(first.outputs()),
-                within: 0,
-                scale: 1.0,
-            }),
+            gram,
             chain,
             passes,
             classes,
@@ -174,10 +183,18 @@ impl OnDevice {
         sums: &mut [&mut [PowerSums]],
     ) -> Result<Option<SinkCells>> {
         let mut pass = self.passes.run(batch, &self.layers, self.classes)?;
-        let steps = batch.samples.div_ceil(self.samples).max(1);
-        let size = batch.samples.div_ceil(steps);
-        for start in (0..batch.samples).step_by(size) {
-            self.step(&pass, start..(start + size).min(batch.samples), sums)?;
+        let mut start = 0;
+        while start < batch.samples {
+            let left = batch.samples - start;
+            // In equal steps, so that no plan is made for a short last one.
+            let size = left.div_ceil(left.div_ceil(self.samples));
+            match self.step(&pass, start..start + size, sums) {
+                Err(Error::OutOfMemory { .. }) if size > 1 => self.samples = size.div_ceil(2),
+                found => {
+                    found?;
+                    start += size;
+                }
+            }
         }
         Ok(pass.values.take())
     }
@@ -190,7 +207,7 @@ impl OnDevice {
     ) -> Result<()> {
         let (count, classes) = (range.len(), self.classes);
         let rows = range.start * classes..range.end * classes;
-        let scale = self.scale(pass, &rows, count)?;
+        let scale = self.scale(pass, &rows, count, sums)?;
         let per_class = |values: &[f32], scale: f32| {
             let by_class = (0..classes).flat_map(|class| values[class..].iter().step_by(classes));
             let values = by_class.map(|value| value * scale).collect();
@@ -230,7 +247,13 @@ impl OnDevice {
 
     /// A power of two that brings the largest derivatives of some rows near 1: squares of small ones
     /// would otherwise be lost in f32.
-    fn scale(&mut self, pass: &Pass, rows: &Range<usize>, count: usize) -> Result<f32> {
+    fn scale(
+        &mut self,
+        pass: &Pass,
+        rows: &Range<usize>,
+        count: usize,
+        sums: &mut [&mut [PowerSums]],
+    ) -> Result<f32> {
         let scale = match pass.shares {
             // pi_j (1 - pi_j) bounds the row of class j.
             Some(_) => scale_of(
@@ -248,7 +271,7 @@ impl OnDevice {
             if near && gram.within + count <= TOGETHER {
                 return Ok(gram.scale);
             }
-            self.fetch()?;
+            self.flush(sums)?;
         }
         if let Some(gram) = &mut self.gram {
             gram.scale = scale;
@@ -256,37 +279,28 @@ impl OnDevice {
         Ok(scale)
     }
 
-    /// Brings the sums of `g g^T` from the device.
-    fn fetch(&mut self) -> Result<()> {
-        let Some(gram) = self.gram.as_mut().filter(|gram| gram.within > 0) else {
-            return Ok(());
-        };
-        if let Some(found) = graph::gram_in(self.steps.state()?) {
-            gram.behind
-                .add_matrix(&found.to_f32(), f64::from(gram.scale));
-        }
-        gram.within = 0;
-        let height = self.chain.links[0].weights.outputs();
-        self.steps.set_state(graph::no_gram(height)?)
-    }
-
     /// Moves what is held besides the sums into them.
     ///
     /// # Errors
     /// As [`OnDevice::add`].
     pub(in crate::sensitivity) fn flush(&mut self, sums: &mut [&mut [PowerSums]]) -> Result<()> {
-        self.fetch()?;
-        let Some(gram) = self.gram.as_mut().filter(|gram| !gram.behind.is_empty()) else {
+        let Some(gram) = self.gram.as_mut().filter(|gram| gram.within > 0) else {
             return Ok(());
         };
-        let squares = gram.behind.take_squares(&self.chain.links[0].weights);
+        let held = self.steps.snapshot().only(graph::is_gram);
+        gram.closing.hold(held)?;
+        let squares = gram.closing.step(&[])?;
+        let squares = squares.first().map(Tensor::to_f32).unwrap_or_default();
         if let Some(neuron) = squares.iter().position(|square| !square.is_finite()) {
             return Err(not_finite(&self.layers[0], neuron, "", "derivative"));
         }
+        // What is 0 may come out as less by rounding.
+        let squares: Vec<f32> = squares.iter().map(|square| square.max(0.0)).collect();
         for sums in sums[0].iter_mut() {
-            sums.add_squares(&squares);
+            sums.add_powers(&squares, f64::from(gram.scale));
         }
-        Ok(())
+        gram.within = 0;
+        self.steps.hold(graph::no_gram(&self.chain))
     }
 
     /// How the derivatives came about.
@@ -335,7 +349,7 @@ fn samples(chain: &Chain, classes: usize, bytes: u64) -> usize {
 }
 
 /// Derivatives of a layer, their absolute values and powers, and what is split of them.
-const COPIES: usize = 6;
+const COPIES: usize = 4;
 
 /// Parts of a split factor, one beside the other.
 const PARTS: usize = 3;

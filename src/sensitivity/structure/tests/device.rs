@@ -7,10 +7,11 @@ use super::{
 };
 use crate::{
     data::Batch,
-    engine::{Engine, testing::engines},
+    engine::{Engine, Snapshot, Steps, testing::engines},
+    error::{Error, Result},
     features::testing::{Dense, batch, features, opened, part},
     graph::Graph,
-    onnx::ModelProto,
+    onnx::{ModelProto, Tensor},
     sensitivity::{Norm, Of, ScoreOptions, structure::OnDevice},
 };
 
@@ -120,6 +121,87 @@ fn small_derivatives_are_not_lost() {
                 assert_near(&format!("p {norm}, layer {layer}"), found, &joined);
             }
         }
+    }
+}
+
+/// Steps that have no room for more than some samples.
+struct Small {
+    inner: Box<dyn Steps>,
+    most: usize,
+}
+
+impl Steps for Small {
+    fn step(&mut self, inputs: &[(&str, &Tensor)]) -> Result<Vec<Tensor>> {
+        let factors = inputs.iter().find(|(name, _)| *name == "factors").unwrap();
+        if factors.1.shape()[1] > self.most {
+            return Err(Error::OutOfMemory {
+                engine: "small",
+                what: "no room".to_owned(),
+                fits: None,
+            });
+        }
+        self.inner.step(inputs)
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        self.inner.snapshot()
+    }
+
+    fn hold(&mut self, values: Snapshot) -> Result<()> {
+        self.inner.hold(values)
+    }
+}
+
+#[test]
+fn a_step_without_room_is_made_smaller() {
+    let engine = &*engines()[0];
+    let model = Dense::random(&[20, 9, 4], "Softmax", 5).model();
+    let data = batch(&[11, 20], 2, 7);
+    let norms = [(Norm::P(2.0), Norm::P(2.0))];
+    let graph = Graph::new(&model).unwrap();
+    let (shapes, head) = opened(engine, &graph, &data);
+    let options = ScoreOptions::default();
+    let request = request(engine, &graph, (&shapes, &head), &options);
+    let mut found = Vec::new();
+    for most in [11, 3, 0] {
+        let device = OnDevice::with_parts(request, Of::Probabilities.into(), &norms, (false, true));
+        let mut device = device.unwrap().unwrap();
+        let inner = std::mem::replace(&mut device.steps, Box::new(Nothing));
+        device.steps = Box::new(Small { inner, most });
+        let mut sums = device.sums(&norms).unwrap();
+        let mut parts: Vec<_> = sums.iter_mut().map(|sums| &mut **sums).collect();
+        let features = features(engine, &graph, (&shapes, &head), vec![data.clone()]);
+        let added = features.iter().try_for_each(|batch| {
+            device.add(batch, &mut parts)?;
+            device.flush(&mut parts)
+        });
+        if most == 0 {
+            // Not for ever.
+            assert!(matches!(added, Err(Error::OutOfMemory { .. })));
+            continue;
+        }
+        added.unwrap();
+        let scores: Vec<Vec<f64>> = sums.iter().map(|sums| sums[0].scores(None)).collect();
+        found.push(scores);
+    }
+    for (layer, (small, whole)) in found[1].iter().zip(&found[0]).enumerate() {
+        assert_near(&format!("layer {layer}"), small, whole);
+    }
+}
+
+struct Nothing;
+
+impl Steps for Nothing {
+    fn step(&mut self, _: &[(&str, &Tensor)]) -> Result<Vec<Tensor>> {
+        Ok(Vec::new())
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        Snapshot::default()
+    }
+
+    fn hold(&mut self, _: Snapshot) -> Result<()> {
+        Ok(())
     }
 }
 
