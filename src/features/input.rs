@@ -189,5 +189,9 @@ mod tests {
         assert_eq!(input(Dim::Fixed(3)).batch_size(10), 3);
         assert_eq!(input(Dim::Unknown).batch_size(784), 32);
         assert_eq!(input(Dim::Unknown).batch_size(3 * 224 * 224), 16);
+        assert_eq!(input(Dim::Fixed(3)).device_batch_size(10), 3);
+        assert_eq!(input(Dim::Unknown).device_batch_size(784), 128);
+        assert_eq!(input(Dim::Unknown).device_batch_size(3 * 224 * 224), 64);
+        assert_eq!(input(Dim::Unknown).device_batch_size(3 * 600 * 600), 16);
     }
 }
