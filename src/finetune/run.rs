@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     data,
-    engine::{Engine, Snapshot, Steps},
+    engine::{Snapshot, Steps},
     error::{Error, Result},
     grad::training::{Training, TrainingGraph, training_graph},
     graph::Graph,
@@ -63,13 +63,6 @@ pub(super) fn train_by(
         steps: run.place.step,
         batch: run.batch,
     })
-}
-
-/// To be taken out once the size for devices is measured.
-fn piece(engine: &dyn Engine) -> usize {
-    let named = std::env::var("ONNX_PRUNE_TRAIN_PIECE").ok();
-    let named = named.and_then(|piece| piece.parse().ok());
-    named.unwrap_or_else(|| Training::piece_for(engine.info()))
 }
 
 fn aim<'r>(request: &Request<'r>, options: &TrainOptions) -> Aim<'r> {
@@ -170,7 +163,7 @@ impl<'r> Run<'r> {
             temperature: aim.divisor() as f32,
             optimizer: options.optimizer,
             weight_decay: options.weight_decay,
-            piece: piece(engine),
+            piece: Training::piece_for(engine.info()),
         };
         let mut graph = training_graph(&graph, &shapes, training)?;
         let (source, rows) = match way {
