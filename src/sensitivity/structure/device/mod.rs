@@ -139,7 +139,7 @@ impl OnDevice {
             false => None,
         };
         let engine = rounding.as_deref().unwrap_or(request.engine);
-        let steps = engine.load_steps(&model, &feedback, held.into())?;
+        let steps = engine.load_steps(&model, &feedback, held)?;
         let gram = match gram {
             true => {
                 let (model, held) = graph::write_closing(&wanted)?;
