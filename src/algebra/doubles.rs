@@ -168,9 +168,22 @@ fn pack(of: ArrayView2<'_, f64>, values: &mut [f64], each: usize) {
         for (line, row) in values.chunks_exact_mut(each).zip(of.rows()) {
             copy(row, line.iter_mut());
         }
-    } else {
-        for (at, column) in of.columns().into_iter().enumerate() {
-            copy(column, values[at..].iter_mut().step_by(each));
+        return;
+    }
+    let columns: Vec<ArrayView1<'_, f64>> = of.columns().into_iter().collect();
+    for (at, some) in columns.chunks(4).enumerate() {
+        let first = at * 4;
+        let numbers: Option<Vec<&[f64]>> = some.iter().map(ArrayView1::to_slice).collect();
+        if let Some([a, b, c, d]) = numbers.as_deref() {
+            // Four numbers side by side take hardly longer than one.
+            let fours = a.iter().zip(*b).zip(*c).zip(*d);
+            for (line, (((a, b), c), d)) in values.chunks_exact_mut(each).zip(fours) {
+                line[first..first + 4].copy_from_slice(&[*a, *b, *c, *d]);
+            }
+            continue;
+        }
+        for (beside, column) in some.iter().enumerate() {
+            copy(*column, values[first + beside..].iter_mut().step_by(each));
         }
     }
 }
