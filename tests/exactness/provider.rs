@@ -167,10 +167,16 @@ fn a_device_with_memory_looks_up_the_features_it_trains_on() {
     assert_eq!(differ, 2);
 }
 
-/// Where the head is a chain, the CPU need not differentiate it; a device does.
+/// Where the head is a chain, neither differentiates it in the engine; the device multiplies there.
 #[test]
 fn scores_of_a_device_are_computed_there() {
     let [(_, on_cpu), (_, on_device)] = recorded(&network(false), 1 << 30);
-    assert!(on_device.contains("it computes on cuda:0"), "{on_device}");
-    assert!(!on_cpu.contains("in the engine"), "{on_cpu}");
+    assert!(
+        on_device.contains("on the device from the weights"),
+        "{on_device}"
+    );
+    for way in [&on_cpu, &on_device] {
+        assert!(!way.contains("in the engine"), "{way}");
+    }
+    assert!(!on_cpu.contains("on the device"), "{on_cpu}");
 }
