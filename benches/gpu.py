@@ -79,11 +79,9 @@ def inputs(here, work, count, small):
 
 
 def taken(path):
-    """Seconds of each stage, from --verbose."""
-    found = {}
-    for name, seconds in re.findall(r"done: (.*) \(([\d.]+) s\)", path.read_text()):
-        found[name] = found.get(name, 0.0) + float(seconds)
-    return found
+    """Seconds of each stage, from the table of --timings."""
+    rows = re.findall(r"^(\S.*?) {2,}([\d.]+) +[\d.]+ % ", path.read_text(), re.MULTILINE)
+    return {name: float(seconds) for name, seconds in rows}
 
 
 def spread(values):
@@ -114,15 +112,14 @@ def stages(work, count, epochs, turns):
             f"scores, p = {norm}, {len(report['layers'])} layers{'' if finite else ', NOT FINITE'}",
             f"{spread(each)} ms an image; {count:,} images with loading {spread(whole)} s",
         )
-    long = [seconds(f"train-{epochs}", turn, "training") for turn in turns]
-    short = [seconds("train-2", turn, "training") for turn in turns]
-    each = [(a - b) / (epochs - 2) * 1e3 for a, b in zip(long, short)]
     held, batch = count // 10, TRAIN_BATCH
     steps = -(-(count - held) // batch)
-    say(
-        f"training, an epoch of {steps} steps and {held} validation samples",
-        f"{spread(each)} ms; {epochs} epochs with loading {spread(long)} s",
-    )
+    say("an epoch below", f"{steps} steps of {batch} and {held} validation samples")
+    for optimizer in ("adamw", "sgd"):
+        long = [seconds(f"{optimizer}-{epochs}", turn, "training") for turn in turns]
+        short = [seconds(f"{optimizer}-2", turn, "training") for turn in turns]
+        each = [(a - b) / (epochs - 2) * 1e3 for a, b in zip(long, short)]
+        say(f"training, {optimizer}", f"{spread(each)} ms an epoch; {epochs} epochs with loading {spread(long)} s")
 
 
 def head_of(model):
@@ -208,31 +205,47 @@ def torch_scores(head, part, device, milliseconds):
 
 def torch_training(head, sizes, device, milliseconds):
     import torch
+    from torch.utils.data import DataLoader, TensorDataset
 
     count, width, classes = sizes
     held = count // 10
-    features = torch.randn(count, width, device=device).relu()
-    target = torch.rand(count, classes, device=device).softmax(-1)
-    validation = (features[:held], target[:held])
+    features = torch.randn(count, width).relu()
+    target = torch.rand(count, classes).softmax(-1)
+    at_home = TensorDataset(features[held:], target[held:])
+    loader = DataLoader(at_home, batch_size=TRAIN_BATCH, shuffle=True)
+    features, target = features.to(device), target.to(device)
     x, y = features[held:], target[held:]
-    for fused in (False, True):
-        if fused and device != "cuda":
-            continue
-        optimizer = torch.optim.AdamW(head.parameters(), 1e-5, fused=fused)
-        loss_of = torch.nn.functional.cross_entropy
+    loss_of = torch.nn.functional.cross_entropy
 
-        def epoch():
-            for rows in torch.randperm(len(x), device=device).split(TRAIN_BATCH):
-                loss = loss_of(head(x[rows]), y[rows])
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-            with torch.no_grad():
-                loss_of(head(validation[0]), validation[1]).item()
+    def batches():
+        return ((x[rows], y[rows]) for rows in torch.randperm(len(x), device=device).split(TRAIN_BATCH))
 
-        found = clock(lambda: [epoch() for _ in range(5)], device)
-        kind = "fused AdamW" if fused else "AdamW"
-        say(f"PyTorch, {kind}, such an epoch, data on the device", f"{milliseconds(found, 5)} ms")
+    def epoch(optimizer, batches):
+        for some, wanted in batches:
+            loss = loss_of(head(some.to(device)), wanted.to(device))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        with torch.no_grad():
+            loss_of(head(features[:held]), target[:held]).item()
+
+    def adamw(fused=False):
+        return torch.optim.AdamW(head.parameters(), 1e-5, fused=fused)
+
+    def sgd():
+        return torch.optim.SGD(head.parameters(), 1e-5, momentum=0.9, weight_decay=0.01)
+
+    ways = [
+        ("AdamW, a DataLoader over memory", adamw(), lambda: loader),
+        ("AdamW, data on the device", adamw(), batches),
+        ("SGD, a DataLoader over memory", sgd(), lambda: loader),
+        ("SGD, data on the device", sgd(), batches),
+    ]
+    if device == "cuda":
+        ways.append(("fused AdamW, data on the device", adamw(fused=True), batches))
+    for name, optimizer, source in ways:
+        found = clock(lambda: [epoch(optimizer, source()) for _ in range(5)], device)
+        say(f"PyTorch, {name}", f"{milliseconds(found, 5)} ms an epoch")
     steps = -(-(count - held) // TRAIN_BATCH)
     layers = [layer for layer in head if isinstance(layer, torch.nn.Linear)]
     cotangents = [torch.randn(TRAIN_BATCH, layer.out_features, device=device) for layer in layers]

@@ -48,7 +48,7 @@ rows=$work/rows
 : > "$rows"
 note() { printf '\n== %s\n' "$*"; }
 # Runs the program; what its stages took goes into a file.
-timed() { local into=$1; shift; "$tool" "$@" --verbose > "$into.out" 2> "$into.log" || { cat "$into.log"; exit 1; }; }
+timed() { local into=$1; shift; "$tool" "$@" --timings > "$into.out" 2> "$into.log" || { cat "$into.log"; exit 1; }; }
 
 note "what is here"
 "$tool" runtime
@@ -61,8 +61,8 @@ for name in reference device; do
   [ "$name" = device ] || place=cpu
   name=$work/$name
   for norm in 1 2 inf; do
-    "$tool" score "$here/vgg.onnx" "${small[@]}" --provider "$place" --norm "$norm" --scale none --output "$name-$norm.json" \
-      --quiet > /dev/null
+    "$tool" score "$here/vgg.onnx" "${small[@]}" --provider "$place" --norm "$norm" --scale none \
+      --output "$name-$norm.json" --quiet > /dev/null
   done
   "$tool" "$here/vgg.onnx" "$name.onnx" "${small[@]}" --provider "$place" --criterion weight --keep 0.3 \
     --repair least-squares --no-verify --quiet > /dev/null
@@ -72,7 +72,7 @@ compare agree "$work" >> "$rows"
 
 note "VGG16 with 1,000 classes"
 # A fifth of the images is held out.
-images=1250 count=1000 EPOCHS=${EPOCHS:-22} turns=3
+images=1250 count=1000 EPOCHS=${EPOCHS:-82} turns=3
 [ "$SMALL" = 0 ] || { images=50 count=40 EPOCHS=3 turns=1; }
 compare inputs "$here" "$work" "$images" "$SMALL"
 vgg=(--data "$work/images.npy" --engine ort --provider "$PROVIDER" --scale none --force)
@@ -86,10 +86,12 @@ for turn in $(seq "$turns"); do
         --output "$work/p$norm-$samples.json"
     done
   done
-  for epochs in 2 "$EPOCHS"; do
-    timed "$work/train-$epochs-$turn" finetune "$model" "$work/tuned.onnx" --data "$work/images.npy" --teacher "$model" \
-      --engine ort --provider "$PROVIDER" --epochs "$epochs" --patience "$EPOCHS" --learning-rate 1e-5 --samples "$count" \
-      --force
+  for optimizer in adamw sgd; do
+    for epochs in 2 "$EPOCHS"; do
+      timed "$work/$optimizer-$epochs-$turn" finetune "$model" "$work/tuned.onnx" --data "$work/images.npy" \
+        --teacher "$model" --engine ort --provider "$PROVIDER" --optimizer "$optimizer" --epochs "$epochs" \
+        --patience "$EPOCHS" --learning-rate 1e-5 --samples "$count" --force
+    done
   done
 done
 compare stages "$work" "$count" "$EPOCHS" "$turns" >> "$rows"
