@@ -130,6 +130,8 @@ def head_of(model):
 
     graph = onnx.load(model).graph
     held = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    # Biases that are alike are one tensor, and copies of it.
+    held.update({node.output[0]: held[node.input[0]] for node in graph.node if node.op_type == "Identity"})
     layers = []
     for node in graph.node:
         if node.op_type == "Gemm":
