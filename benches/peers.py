@@ -79,12 +79,8 @@ def ours(model, features, norms, options, batch, scores=None):
     """Seconds, and peak memory in MB, of the example."""
     words = [options.binary, model, features, norms] + ([scores] if scores else [])
     environment = dict(os.environ, THREADS=str(options.threads), RAYON_NUM_THREADS=str(options.threads), BATCH=str(batch))
-    run = subprocess.Popen(words, stdout=subprocess.PIPE, env=environment)
-    text = run.stdout.read()
-    _, status, usage = os.wait4(run.pid, 0)
-    run.returncode = status
-    assert status == 0, words
-    return json.loads(text)["wall"], usage.ru_maxrss / 1024
+    found = json.loads(subprocess.run(words, stdout=subprocess.PIPE, env=environment, check=True).stdout)
+    return found["wall"], found["peak"] / 1024
 
 
 def agreement(function, features, path, norms, width):

@@ -1,7 +1,7 @@
 """How the time and memory of scoring grow: one plot each against samples, features, classes, layers.
 
     cargo build --release --example score_speed
-    python benches/scaling.py [--rounds 3]       # writes docs/scaling-*.svg and prints the numbers
+    python benches/scaling.py [--rounds 5]       # writes docs/scaling-*.svg and prints the numbers
 
 Run by hand, beside `benches/peers.py`, whose heads it uses: random weights, half of the units active.
 """
@@ -102,7 +102,7 @@ def plot(axis, points):
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--binary", default="target/release/examples/score_speed")
     parser.add_argument("--only", default=",".join(AXES))

@@ -2,7 +2,8 @@
 //!
 //! `score_speed MODEL FEATURES NORMS [SCORES]`, with MODEL a head as an ONNX file, FEATURES its
 //! input as little-endian f32 and NORMS such as `1,2,inf`. Prints one line of JSON: seconds from the
-//! first batch to the scores of all layers, and before that. The scores go to the file SCORES as
+//! first batch to the scores of all layers, and before that; and the largest resident set in kB (0
+//! where the system does not tell). The scores go to the file SCORES as
 //! f64, norm by norm and layer by layer. `THREADS`, `BATCH` and `OF` come from the environment; ONNX
 //! Runtime is taken from `ONNX_PRUNE_ORT_LIB`, or the environment's; `ENGINE=tract` takes tract.
 
@@ -80,10 +81,11 @@ fn main() -> Fallible<()> {
     let scored = sensitivity::score_norms(request, &norms?, batches)?;
     let begin = begin.get().unwrap_or_else(Instant::now);
     println!(
-        "{{\"engine\": \"{}\", \"samples\": {count}, \"before\": {:.4}, \"wall\": {:.4}}}",
+        "{{\"engine\": \"{}\", \"samples\": {count}, \"before\": {:.4}, \"wall\": {:.4}, \"peak\": {}}}",
         engine.info(),
         (begin - started).as_secs_f64(),
         begin.elapsed().as_secs_f64(),
+        peak(),
     );
     if let Some(target) = target.first() {
         let layers = scored.iter().flat_map(|scored| &scored.scores.layers);
@@ -96,6 +98,16 @@ fn main() -> Fallible<()> {
         )?;
     }
     Ok(())
+}
+
+/// `VmHWM` of proc(5), which does not count what the process was before it became this program.
+fn peak() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let words = line.and_then(|line| line.split_whitespace().next());
+    words
+        .and_then(|number| number.parse().ok())
+        .unwrap_or_default()
 }
 
 /// A variable of the environment.
