@@ -71,6 +71,20 @@ pub(super) fn shared<T: Inside>(engine: &'static str, value: Arc<dyn Inside>) ->
     })
 }
 
+/// What an engine holds under these names.
+pub(super) fn inside<'n, T: Inside>(
+    names: impl Iterator<Item = &'n str>,
+    held: &[Arc<T>],
+) -> Snapshot {
+    let values = names.zip(held).map(|(name, value)| {
+        let value: Arc<dyn Inside> = value.clone();
+        (name.to_owned(), Value::Inside(value))
+    });
+    Snapshot {
+        values: values.collect(),
+    }
+}
+
 pub(super) fn zeros(shape: &[usize]) -> Result<Tensor> {
     Tensor::f32(shape, vec![0.0; shape.iter().product()])
 }

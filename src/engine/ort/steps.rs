@@ -15,7 +15,7 @@ use super::{
     session::{self, Loaded},
     values,
 };
-use crate::engine::snapshot::{Inside, Snapshot, Value, shared, zeros};
+use crate::engine::snapshot::{Inside, Snapshot, Value, inside, shared, zeros};
 use crate::engine::steps::{Layout, Source, Steps};
 use crate::error::Result;
 use crate::onnx::{DataType, ModelProto, Tensor};
@@ -136,13 +136,7 @@ impl Steps for OrtSteps {
     }
 
     fn snapshot(&self) -> Snapshot {
-        let named = self.layout.held().zip(&self.held);
-        let inside = |value: &Arc<Kept>| Value::Inside(value.clone());
-        Snapshot {
-            values: named
-                .map(|(name, value)| (name.to_owned(), inside(value)))
-                .collect(),
-        }
+        inside(self.layout.held(), &self.held)
     }
 
     fn hold(&mut self, values: Snapshot) -> Result<()> {

@@ -8,7 +8,7 @@ use tract_onnx::prelude::{IntoArcTensor, TValue, TVec, Tensor as TractTensor};
 use super::plan::{Facts, Plan};
 use super::{NAME, failed, guard, values};
 use crate::engine::inputs::input_ports;
-use crate::engine::snapshot::{Inside, Snapshot, Value, shared, zeros};
+use crate::engine::snapshot::{Inside, Snapshot, Value, inside, shared, zeros};
 use crate::engine::steps::{Layout, Source, Steps};
 use crate::error::Result;
 use crate::onnx::{DataType, ModelProto, Tensor};
@@ -95,13 +95,7 @@ impl Steps for TractSteps {
     }
 
     fn snapshot(&self) -> Snapshot {
-        let named = self.layout.held().zip(&self.held);
-        let inside = |value: &Arc<Kept>| Value::Inside(value.clone());
-        Snapshot {
-            values: named
-                .map(|(name, value)| (name.to_owned(), inside(value)))
-                .collect(),
-        }
+        inside(self.layout.held(), &self.held)
     }
 
     fn hold(&mut self, values: Snapshot) -> Result<()> {

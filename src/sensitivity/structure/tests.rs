@@ -130,15 +130,8 @@ fn assert_scores(engine: &dyn Engine, case: &Case, at: usize) {
     let Case {
         widths, samples, ..
     } = *case;
-    let what = format!(
-        "{} {widths:?} {} {}",
-        engine.info(),
-        case.activation,
-        case.ending
-    );
-    let mut net = Dense::random(widths, case.ending, at as u64 + 1);
-    net.activation = case.activation;
-    let model = net.model();
+    let what = case.name(engine);
+    let model = case.model(at);
     let data = batch(&[samples, widths[0]], 2, at as u64);
     let wanted = (case.of, &*case.norms);
     let expected = by_gradient(engine, &model, wanted, &data);

@@ -19,7 +19,7 @@ use super::{
     passes::{Pass, Passes, Tail},
 };
 use crate::{
-    engine::{Precision, Steps},
+    engine::{Engine, Precision, Steps},
     error::{Error, Result},
     features::FeatureBatch,
     onnx::Tensor,
@@ -44,8 +44,17 @@ const BYTES: u64 = 1 << 30;
 /// Most numbers of one value of a step: kernels count them in 32 bits.
 const NUMBERS: usize = 1 << 30;
 
-/// Samples whose `g g^T` are summed up in f32: rounding then stays below 1e-6 of the sum.
+/// Samples whose `g g^T` are summed up in f32, step by step: some hundred sums, each rounded to 6e-8.
 const TOGETHER: usize = 4096;
+
+/// How far apart scales may be that share one sum.
+const NEAR: f32 = 65_536.0;
+
+/// Derivatives of a layer, their absolute values and powers, and what is split of them.
+const COPIES: usize = 4;
+
+/// Parts of a split factor, one beside the other.
+const PARTS: usize = 3;
 
 /// A chain on a device, ready to take batches.
 pub(in crate::sensitivity) struct OnDevice {
@@ -68,6 +77,17 @@ struct Gram {
     scale: f32,
     /// Makes the sums of squares of it.
     closing: Box<dyn Steps>,
+}
+
+impl Gram {
+    fn load(engine: &dyn Engine, wanted: &Wanted<'_>) -> Result<Self> {
+        let (model, held) = graph::write_closing(wanted)?;
+        Ok(Self {
+            within: 0,
+            scale: 1.0,
+            closing: engine.load_steps(&model, &[], held)?,
+        })
+    }
 }
 
 impl OnDevice {
@@ -94,17 +114,8 @@ impl OnDevice {
         (with_values, split): (bool, bool),
     ) -> Result<Result<Self, String>> {
         let (graph, shapes, head) = (request.graph, request.shapes, request.head);
-        if Approximation::of(request.options).is_any() {
-            return Ok(Err(
-                "and not on a device, where derivatives are exact".to_owned()
-            ));
-        }
-        if !norms.iter().all(|&norms| PowerSums::is_plain(norms)) {
-            return Ok(Err(
-                "norms of their own over the classes, and powers above 6, are not summed up on a \
-                 device"
-                    .to_owned(),
-            ));
+        if let Some(why) = refusal(request, norms) {
+            return Ok(Err(why.to_owned()));
         }
         let chain = match Chain::find(graph, Some(shapes), head) {
             Ok(chain) => chain,
@@ -114,41 +125,28 @@ impl OnDevice {
         let passes = Passes::new(request, &chain, tail, with_values)?;
         let classes = head.scores.classes;
         let norms: Vec<Norm> = norms.iter().map(|&(norm, _)| norm).collect();
-        let first = &chain.links[0].weights;
-        let squares = norms.iter().all(|&norm| norm == Norm::P(2.0));
-        let gram = chain.links.len() > 1
-            && squares
-            && first.outputs() < first.inputs()
-            && first.outputs() <= WIDEST;
         let wanted = Wanted {
             chain: &chain,
             classes,
             shares: tail == Tail::Softmax,
             norms: &norms,
-            gram,
+            gram: is_closed(&chain, &norms),
             split,
         };
+        let rounding = match split {
+            true => request.engine.with_precision(Precision::Tf32),
+            false => None,
+        };
+        let engine = rounding.as_deref().unwrap_or(request.engine);
         let Written {
             model,
             feedback,
             held,
             outputs,
         } = graph::write(&wanted)?;
-        let rounding = match split {
-            true => request.engine.with_precision(Precision::Tf32),
-            false => None,
-        };
-        let engine = rounding.as_deref().unwrap_or(request.engine);
         let steps = engine.load_steps(&model, &feedback, held)?;
-        let gram = match gram {
-            true => {
-                let (model, held) = graph::write_closing(&wanted)?;
-                Some(Gram {
-                    within: 0,
-                    scale: 1.0,
-                    closing: engine.load_steps(&model, &[], held)?,
-                })
-            }
+        let gram = match wanted.gram {
+            true => Some(Gram::load(engine, &wanted)?),
             false => None,
         };
         let free = request.engine.free_memory();
@@ -322,8 +320,25 @@ impl OnDevice {
     }
 }
 
-/// How far apart scales may be that share one sum.
-const NEAR: f32 = 65_536.0;
+/// Why derivatives are not summed up on a device, whatever the head.
+fn refusal(request: Request<'_>, norms: &[(Norm, Norm)]) -> Option<&'static str> {
+    if Approximation::of(request.options).is_any() {
+        return Some("and not on a device, where derivatives are exact");
+    }
+    let plain = norms.iter().all(|&norms| PowerSums::is_plain(norms));
+    (!plain).then_some(
+        "norms of their own over the classes, and powers above 6, are not summed up on a device",
+    )
+}
+
+/// Whether `g g^T` of the first dense layer is summed up: it has to be smaller than what it replaces.
+fn is_closed(chain: &Chain, norms: &[Norm]) -> bool {
+    let first = &chain.links[0].weights;
+    chain.links.len() > 1
+        && norms.iter().all(|&norm| norm == Norm::P(2.0))
+        && first.outputs() < first.inputs()
+        && first.outputs() <= WIDEST
+}
 
 /// The power of two that brings the largest of these to 1 or somewhat below.
 fn scale_of(values: impl Iterator<Item = f32>) -> f32 {
@@ -347,9 +362,3 @@ fn samples(chain: &Chain, classes: usize, bytes: u64) -> usize {
     let room = usize::try_from(bytes).unwrap_or(usize::MAX) / one.max(1);
     room.min(NUMBERS / widest.max(1)).max(1)
 }
-
-/// Derivatives of a layer, their absolute values and powers, and what is split of them.
-const COPIES: usize = 4;
-
-/// Parts of a split factor, one beside the other.
-const PARTS: usize = 3;

@@ -1,7 +1,12 @@
 //! Chains of every kind that is computed in a way of its own.
 
 use super::P;
-use crate::sensitivity::{Norm, Of};
+use crate::{
+    engine::Engine,
+    features::testing::Dense,
+    onnx::ModelProto,
+    sensitivity::{Norm, Of},
+};
 
 pub(super) struct Case {
     pub(super) widths: &'static [usize],
@@ -29,6 +34,24 @@ impl Case {
                 .collect(),
             way,
         }
+    }
+
+    /// For messages.
+    pub(super) fn name(&self, engine: &dyn Engine) -> String {
+        let Self {
+            widths,
+            activation,
+            ending,
+            ..
+        } = self;
+        format!("{} {widths:?} {activation} {ending}", engine.info())
+    }
+
+    /// The network, with weights of its own for each place in the table.
+    pub(super) fn model(&self, at: usize) -> ModelProto {
+        let mut net = Dense::random(self.widths, self.ending, at as u64 + 1);
+        net.activation = self.activation;
+        net.model()
     }
 
     fn squares(mut self) -> Self {

@@ -57,15 +57,8 @@ fn the_graph_for_devices_scores_as_gradient_graphs_do() {
                 [only] => vec![*only],
                 _ => PLAIN.map(|p| (p, p)).to_vec(),
             };
-            let what = format!(
-                "{} {widths:?} {} {}",
-                engine.info(),
-                case.activation,
-                case.ending
-            );
-            let mut net = Dense::random(widths, case.ending, at as u64 + 1);
-            net.activation = case.activation;
-            let model = net.model();
+            let what = case.name(&*engine);
+            let model = case.model(at);
             let data = batch(&[samples, widths[0]], 2, at as u64);
             let wanted = (case.of, &*norms);
             let expected = by_gradient(&*engine, &model, wanted, &data);
