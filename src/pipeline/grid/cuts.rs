@@ -11,11 +11,14 @@ use crate::{
 
 impl Grid<'_> {
     /// The heads cut to these plans, ready to be measured side by side; nothing where they have no
-    /// first layer whose products could be shared.
+    /// first layer whose products could be shared, nor on a device: these products are the CPU's.
     ///
     /// # Errors
     /// Those of cutting.
     pub(crate) fn cuts(&self, plans: &[Plan], samples: &Samples) -> Result<Option<Cuts>> {
+        if self.narrow.engine.info().precision.is_some() {
+            return Ok(None);
+        }
         let Some(first) = eval::first_layer(&self.original, &samples.features)? else {
             return Ok(None);
         };
