@@ -58,8 +58,10 @@ impl Decoder {
             )
             .into());
         }
-        let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or(0));
-        stream.take(limit).read_to_end(&mut bytes)?;
+        let length = usize::try_from(length).map_err(|_| "is too large a file for this machine")?;
+        let mut bytes = vec![0; length];
+        // No more than was there when its length was asked for: looking for an end would be two reads.
+        stream.read_exact(&mut bytes)?;
         Ok(bytes)
     }
 

@@ -270,6 +270,10 @@ impl Recipe {
                 return Err("is of another kind than the data set's first sample".into());
             }
         }
+        // Nearly always: all at once, which takes a tenth of the time of one by one.
+        if out.iter().fold(true, |all, value| all & value.is_finite()) {
+            return Ok(());
+        }
         match out.iter().position(|value| !value.is_finite()) {
             Some(at) => {
                 Err(format!("holds {} at element {at}, not a finite number", out[at]).into())
