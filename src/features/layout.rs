@@ -410,7 +410,9 @@ impl Layout {
 
 /// The values as little-endian bytes.
 fn to_bytes(tensor: &Tensor) -> Vec<u8> {
-    tensor.to_proto("").raw_data().to_vec()
+    // Not copied: nobody else holds them.
+    let bytes = tensor.to_proto("").raw_data;
+    bytes.map(Vec::from).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -71,7 +71,7 @@ impl Memory {
         most_bytes: u64,
         on: &mut Listener<'_>,
     ) -> Result<()> {
-        let mut run = Run::new(extraction, on)?;
+        let run = Run::new(extraction, on)?;
         on(Event::Begin(missing.len()))?;
         let held = self.held_bytes;
         let mut added = 0;
@@ -79,7 +79,9 @@ impl Memory {
             let row: usize = layouts.iter().map(Layout::row_bytes).sum();
             added = (row as u64).saturating_mul(missing.len() as u64);
             check(held.saturating_add(added), most_bytes)?;
-            let values: Vec<Vec<u8>> = vec![Vec::new(); layouts.len()];
+            let rows = layouts.iter().map(|layout| layout.row_bytes());
+            let values = rows.map(|row| Vec::with_capacity(row * missing.len()));
+            let values: Vec<Vec<u8>> = values.collect();
             Ok(Some((layouts, values)))
         };
         let known = self.layouts.clone();
