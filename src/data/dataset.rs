@@ -13,7 +13,7 @@ use super::fetch;
 use super::geometry::Size;
 use super::noise::{self, Look, Noise};
 use super::preprocess::Preprocess;
-use super::problem::Problem;
+use super::problem::{Problem, Read};
 use super::readers::{self, Opened};
 use super::recipe::Recipe;
 use super::shape::{InputShape, product};
@@ -337,12 +337,37 @@ impl Dataset {
     /// `Error::Data` lists the first ten samples that cannot be used, of this batch and of all others, and counts the
     /// rest.
     pub fn read(&self, indices: &[usize]) -> Result<Batch> {
+        self.read_by(indices, |values, row| {
+            let rows = values.par_chunks_exact_mut(row).zip(indices);
+            rows.map(|(out, &index)| self.read_one(index, out))
+                .collect()
+        })
+    }
+
+    /// The same in this thread alone, for callers that are several themselves.
+    pub(crate) fn read_alone(&self, indices: &[usize]) -> Result<Batch> {
+        self.read_by(indices, |values, row| {
+            let rows = values.chunks_exact_mut(row).zip(indices);
+            rows.map(|(out, &index)| self.read_one(index, out))
+                .collect()
+        })
+    }
+
+    fn read_one(&self, index: usize, out: &mut [f32]) -> Read<()> {
         let Opened {
-            samples,
-            recipe,
-            labels,
-            ..
+            samples, recipe, ..
         } = &self.inner.opened;
+        let sample = samples.load(index)?.decoded(self.inner.decoder)?;
+        recipe.write(sample, out)
+    }
+
+    /// A batch whose rows of so many values each are filled by `fill`.
+    fn read_by(
+        &self,
+        indices: &[usize],
+        fill: impl FnOnce(&mut [f32], usize) -> Vec<Read<()>>,
+    ) -> Result<Batch> {
+        let Opened { recipe, labels, .. } = &self.inner.opened;
         if let Some(bad) = indices.iter().find(|&&index| index >= self.len()) {
             return self.refuse(format!("has no sample {bad}, only {}", self.len()));
         }
@@ -355,14 +380,7 @@ impl Dataset {
             ));
         };
         let mut values = vec![0.0; all];
-        let outcomes: Vec<Result<(), Problem>> = values
-            .par_chunks_exact_mut(row)
-            .zip(indices)
-            .map(|(out, &index)| {
-                let sample = samples.load(index)?.decoded(self.inner.decoder)?;
-                recipe.write(sample, out)
-            })
-            .collect();
+        let outcomes = fill(&mut values, row);
         let bad: Vec<(usize, Problem)> = outcomes
             .into_iter()
             .zip(indices)

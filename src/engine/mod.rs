@@ -53,6 +53,12 @@ pub trait Engine: Send + Sync {
         None
     }
 
+    /// The same engine with one thread, for callers that run several sessions side by side; nothing
+    /// where sessions share what they run on.
+    fn with_one_thread(&self) -> Option<Box<dyn Engine>> {
+        None
+    }
+
     /// Prepares a model for running.
     ///
     /// ONNX Runtime refuses a model it cannot run here; tract compiles for concrete shapes and so

@@ -2,7 +2,7 @@
 
 use std::{path::Path, sync::Arc};
 
-use super::{Cache, FeatureBatch, FeatureSet, ModelInput, Trunk, layout::Layout};
+use super::{Cache, FeatureBatch, FeatureSet, Features, ModelInput, Pass, Passing, layout::Layout};
 use crate::{
     data::{Dataset, Preprocess},
     engine::Engine,
@@ -83,53 +83,42 @@ pub fn extract(extraction: Extraction<'_>, on: &mut Listener<'_>) -> Result<Feat
 /// The trunk at work.
 pub(super) struct Run<'e> {
     extraction: Extraction<'e>,
-    trunk: Trunk,
+    pass: Pass<'e>,
 }
 
 impl<'e> Run<'e> {
     /// Loads the trunk.
     pub(super) fn new(extraction: Extraction<'e>, on: &mut Listener<'_>) -> Result<Self> {
-        let Extraction {
-            engine,
-            graph,
-            shapes,
-            head,
-            ..
-        } = extraction;
-        let trunk = Trunk::new(engine, graph, shapes, head)?;
-        if let Some(note) = trunk.note() {
+        let pass = Pass::new(extraction.passing())?;
+        if let Some(note) = pass.note() {
             on(Event::Note(note))?;
         }
-        Ok(Self { extraction, trunk })
+        Ok(Self { extraction, pass })
     }
 
     /// Runs over `missing`, batch by batch: `open` says where the rows go once the first batch has
     /// shown how they are laid out, or that they go nowhere; `add` takes the rows of the samples
     /// given, per value.
     pub(super) fn over<S>(
-        &mut self,
+        self,
         missing: &[usize],
         known: Option<Arc<[Layout]>>,
         open: impl FnOnce(Arc<[Layout]>) -> Result<Option<S>>,
         mut add: impl FnMut(&mut S, &[usize], Vec<Vec<u8>>) -> Result<()>,
     ) -> Result<Option<S>> {
-        let size = self.batch();
-        let mut places = missing.chunks(size);
-        let mut batches = self.extraction.dataset.batches(missing, size);
+        let Self { extraction, pass } = self;
+        let mut places = missing.chunks(extraction.size());
+        let mut batches = pass.over(missing);
         let Some(first) = batches.next() else {
             return Err(Error::Argument {
                 name: "indices",
                 what: "no sample is wanted".to_owned(),
             });
         };
-        let next = |trunk: &mut Trunk, batch| {
-            let samples = self.extraction.input.samples(batch)?;
-            trunk.run(samples)
-        };
-        let first = next(&mut self.trunk, first?)?;
+        let first = first?;
         let layouts = match known {
             Some(known) => known,
-            None => self.layouts(&first)?.into(),
+            None => extraction.layouts(&mut batches, &first)?.into(),
         };
         let Some(mut store) = open(layouts.clone())? else {
             return Ok(None);
@@ -138,26 +127,39 @@ impl<'e> Run<'e> {
         drop(first);
         add(&mut store, places.next().unwrap_or_default(), rows)?;
         for (batch, place) in batches.zip(places) {
-            let features = next(&mut self.trunk, batch?)?;
-            add(&mut store, place, split(&layouts, &features)?)?;
+            add(&mut store, place, split(&layouts, &batch?)?)?;
         }
         Ok(Some(store))
     }
+}
 
-    fn batch(&self) -> usize {
-        let Extraction { input, batch, .. } = self.extraction;
-        input.fixed_batch().unwrap_or(batch).max(1)
+impl<'e> Extraction<'e> {
+    fn passing(&self) -> Passing<'e> {
+        Passing {
+            engine: self.engine,
+            graph: self.graph,
+            shapes: self.shapes,
+            head: self.head,
+            input: self.input,
+            dataset: self.dataset,
+            batch: self.size(),
+        }
+    }
+
+    /// Samples per run.
+    fn size(&self) -> usize {
+        self.input.fixed_batch().unwrap_or(self.batch).max(1)
     }
 
     /// As the shapes say, if the first batch agrees; else as two small runs show.
-    fn layouts(&mut self, first: &FeatureBatch) -> Result<Vec<Layout>> {
+    fn layouts(&self, running: &mut Features<'_>, first: &FeatureBatch) -> Result<Vec<Layout>> {
         let Extraction {
             graph,
             shapes,
             head,
             input,
             ..
-        } = self.extraction;
+        } = *self;
         let declared = head.features.iter().zip(&first.values).map(|(&id, value)| {
             let known = shapes.tensor(id)?;
             let layout = Layout::declared(graph.name(id), known, input.fixed_batch())?;
@@ -168,8 +170,8 @@ impl<'e> Run<'e> {
             return Ok(declared);
         }
         let runs = match input.fixed_batch() {
-            Some(size) => [self.probe(size, 0)?, self.probe(size, 1)?],
-            None => [self.probe(2, 0)?, self.probe(3, 0)?],
+            Some(size) => [self.probe(running, size, 0)?, self.probe(running, size, 1)?],
+            None => [self.probe(running, 2, 0)?, self.probe(running, 3, 0)?],
         };
         let values = head.features.iter().enumerate().map(|(at, &id)| {
             let values: [&Tensor; 2] = [&runs[0].values[at], &runs[1].values[at]];
@@ -183,12 +185,14 @@ impl<'e> Run<'e> {
     }
 
     /// `count` samples from `start` on, around the end.
-    fn probe(&mut self, count: usize, start: usize) -> Result<FeatureBatch> {
-        let Extraction { dataset, input, .. } = self.extraction;
-        let wanted: Vec<usize> = (start..start + count)
-            .map(|index| index % dataset.len())
-            .collect();
-        self.trunk.run(input.samples(dataset.read(&wanted)?)?)
+    fn probe(
+        &self,
+        running: &mut Features<'_>,
+        count: usize,
+        start: usize,
+    ) -> Result<FeatureBatch> {
+        let wanted = (start..start + count).map(|index| index % self.dataset.len());
+        running.run(&wanted.collect::<Vec<_>>())
     }
 }
 

@@ -13,7 +13,9 @@
 mod cache;
 mod extract;
 mod input;
+mod lanes;
 mod layout;
+mod pass;
 mod probe;
 mod room;
 mod rows;
@@ -28,6 +30,7 @@ pub use cache::{
 };
 pub use extract::{Event, Extraction, Listener, extract};
 pub use input::{ModelInput, Samples};
+pub(crate) use pass::{Features, Pass, Passing};
 pub use probe::probe;
 pub use room::{fitting, sample_bytes};
 pub use selection::selected;

@@ -5,9 +5,8 @@ use super::{
     watch::Watch,
 };
 use crate::{
-    data::Batches,
     error::Result,
-    features::{FeatureBatch, Trunk},
+    features::{FeatureBatch, Features, Pass, Passing},
     head::Head,
 };
 
@@ -19,7 +18,7 @@ pub(super) struct Stream<'s> {
     batch: usize,
     watch: &'s dyn Watch,
     /// From the first batch on: whoever needs no samples starts nothing.
-    running: Option<(Trunk, Batches)>,
+    running: Option<Features<'s>>,
 }
 
 impl<'s> Stream<'s> {
@@ -43,24 +42,36 @@ impl<'s> Stream<'s> {
         })
     }
 
-    fn start(&self) -> Result<(Trunk, Batches)> {
-        let Setup { graph, shapes, .. } = self.setup;
-        let trunk = Trunk::new(self.setup.engine(), graph, shapes, self.head)?;
-        if let Some(note) = trunk.note() {
+    fn start(&self) -> Result<Features<'s>> {
+        let setup = self.setup;
+        let pass = Pass::new(Passing {
+            engine: setup.engine(),
+            graph: &setup.graph,
+            shapes: &setup.shapes,
+            head: self.head,
+            input: &setup.input,
+            dataset: &setup.dataset,
+            batch: self.batch,
+        })?;
+        if let Some(note) = pass.note() {
             self.watch.note(note);
+        }
+        if pass.sessions() > 1 {
+            let count = pass.sessions();
+            let detail = format!("the trunk runs in {count} sessions of one thread each");
+            self.watch.detail(&detail);
         }
         let count = self.indices.len() as u64;
         self.watch
             .stage("running the trunk and scoring", Some(count));
-        let batches = self.setup.dataset.batches(self.indices, self.batch);
-        Ok((trunk, batches))
+        Ok(pass.over(self.indices))
     }
 
     fn read(&mut self) -> Result<Option<FeatureBatch>> {
         if self.indices.is_empty() {
             return Ok(None);
         }
-        let (trunk, batches) = match &mut self.running {
+        let running = match &mut self.running {
             Some(running) => running,
             None => {
                 let running = self.start()?;
@@ -68,10 +79,9 @@ impl<'s> Stream<'s> {
             }
         };
         setup::still_wanted(self.watch)?;
-        let Some(batch) = batches.next().transpose()? else {
+        let Some(features) = running.next() else {
             return Ok(None);
         };
-        let features = trunk.run(self.setup.input.samples(batch)?);
         let features = features.map_err(|error| self.setup.with_fitting(error, self.batch))?;
         self.watch.step(features.samples as u64);
         Ok(Some(features))

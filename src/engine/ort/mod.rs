@@ -168,6 +168,20 @@ impl Engine for OnnxRuntime {
         }))
     }
 
+    fn with_one_thread(&self) -> Option<Box<dyn Engine>> {
+        if self.provider != Provider::Cpu {
+            return None;
+        }
+        Some(Box::new(Self {
+            info: EngineInfo {
+                threads: 1,
+                ..self.info.clone()
+            },
+            provider: self.provider,
+            loaded: self.loaded.clone(),
+        }))
+    }
+
     fn load(&self, model: &ModelProto) -> Result<Box<dyn Session>> {
         self.load_as_is(model).or_else(|error| {
             // The CPU has no kernels for most operators in bf16; CUDA has.

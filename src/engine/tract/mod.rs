@@ -80,6 +80,16 @@ impl Engine for Tract {
         &self.info
     }
 
+    fn with_one_thread(&self) -> Option<Box<dyn Engine>> {
+        Some(Box::new(Self {
+            info: EngineInfo {
+                threads: 1,
+                ..self.info.clone()
+            },
+            executor: Executor::SingleThread,
+        }))
+    }
+
     fn load(&self, model: &ModelProto) -> Result<Box<dyn Session>> {
         let wide = widen::load(NAME, model, &NARROW, |wide| Ok(self.session(wide)))?;
         Ok(wide.unwrap_or_else(|| self.session(model)))

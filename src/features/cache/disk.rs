@@ -145,7 +145,7 @@ impl Disk {
             folder,
             missing,
         };
-        let mut run = Run::new(*extraction, on)?;
+        let run = Run::new(*extraction, on)?;
         on(Event::Begin(wanted.missing.len()))?;
         let layouts = entry.as_ref().map(|entry| entry.manifest.layouts().into());
         // Both the opening and the rows are heard of.

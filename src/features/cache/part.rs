@@ -103,7 +103,7 @@ pub fn write_part(
         Writer::create(path, &to_json(&text(None)), &[])?.finish()?;
         return Ok(true);
     }
-    let mut run = Run::new(extraction, on)?;
+    let run = Run::new(extraction, on)?;
     on(Event::Begin(extraction.indices.len()))?;
     let labels = extraction.dataset.labels();
     let on = RefCell::new(on);
