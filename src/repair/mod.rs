@@ -9,9 +9,10 @@
 //! ```
 //!
 //! with d the mean variance of the inputs, and l chosen from [`GRID`] on half of the samples
-//! `check`. On the other half, which nothing was chosen by, the error before and after is measured
-//! in the engine, with the weights rounded as they will be stored; where it grew, the weights stay
-//! as they were cut. Labels are not looked at. No sums but f64 ones.
+//! `check`, from the largest on until two in a row are no better. On the other half, which nothing
+//! was chosen by, the error before and after is measured in the engine, with the weights rounded as
+//! they will be stored; where it grew, the weights stay as they were cut. Labels are not looked at.
+//! No sums but f64 ones.
 //!
 //! A row is one sample, or one position (pixel, token) of one. With more inputs than rows the same
 //! D comes from the rows' products (`dual`), so that no matrix is larger than [`MOST`] squared.

@@ -26,6 +26,10 @@ use crate::algebra::{Cholesky, CrossCovariance, NotPositiveDefinite, add_gram, p
 /// Ridge strengths that are tried, as shares of the mean variance; of equals, the first wins.
 pub const GRID: [f64; 8] = [1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-8];
 
+/// How many ridges in a row may do better nowhere until no smaller one is tried. The error falls to the
+/// ridge that suits the noise and rises behind it; each one costs a factor.
+const WORSE: usize = 2;
+
 /// Largest order of a matrix: 302 MB in f64, held twice.
 pub const MOST: usize = 6144;
 
@@ -159,8 +163,8 @@ impl Fit {
         }
     }
 
-    /// Solves for every ridge of [`GRID`] and takes, for each site, the one that `tuning` likes
-    /// best.
+    /// Solves for ridges of [`GRID`], the largest first, and takes, for each site, the one that
+    /// `tuning` likes best; smaller ones are left out once [`WORSE`] in a row were no better.
     pub(super) fn solve(self, tuning: &Tuning, wave: &Wave) -> Result<Solution, Stop> {
         match self {
             Self::Primal(sums) => primal(*sums, tuning, wave),
@@ -209,7 +213,7 @@ struct Best<'t> {
 }
 
 impl<'t> Best<'t> {
-    /// Of the ridges of [`GRID`].
+    /// Of the ridges of [`GRID`], from the largest on.
     fn of(system: &System<'_>, tuning: &Tuning, means: &[f64], wave: &'t Wave) -> Self {
         let mut best = Self {
             wanted: tuning.pairs.residuals(means),
@@ -218,13 +222,16 @@ impl<'t> Best<'t> {
             lambdas: vec![None; wave.sites.len()],
             last: None,
         };
-        for lambda in GRID {
-            if let Ok(factor) = system.factor(lambda)
-                && best.offer(lambda, &system.predicted(&factor))
-            {
+        from_the_largest(|lambda| {
+            let Ok(factor) = system.factor(lambda) else {
+                return false;
+            };
+            let is_better = best.offer(lambda, &system.predicted(&factor));
+            if is_better {
                 best.last = Some((lambda, factor));
             }
-        }
+            is_better
+        });
         best
     }
 
@@ -305,6 +312,17 @@ impl<'t> Best<'t> {
             ));
         }
         Ok(solution)
+    }
+}
+
+/// Offers the ridges of [`GRID`] until [`WORSE`] in a row are not better.
+fn from_the_largest(mut is_better: impl FnMut(f64) -> bool) {
+    let mut worse = 0;
+    for lambda in GRID {
+        worse = if is_better(lambda) { 0 } else { worse + 1 };
+        if worse == WORSE {
+            break;
+        }
     }
 }
 
@@ -398,4 +416,30 @@ fn enough(rows: usize) -> Result<(), Stop> {
         return Err(Stop::Refused(format!("{rows} rows are too few to fit")));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_ridges_in_a_row_that_are_no_better_end_the_search() {
+        // By the ridges that are better than all before them.
+        let cases: [(&[f64], usize); 5] = [
+            (&[1.0], 3),
+            (&[1.0, 1e-1], 4),
+            // one that is worse ends nothing
+            (&[1.0, 1e-2], 5),
+            (&[1e-1, 1e-3, 1e-5, 1e-8], GRID.len()),
+            (&[], WORSE),
+        ];
+        for (better, expected) in cases {
+            let mut tried = Vec::new();
+            from_the_largest(|lambda| {
+                tried.push(lambda);
+                better.contains(&lambda)
+            });
+            assert_eq!(tried, GRID[..expected], "{better:?}");
+        }
+    }
 }
