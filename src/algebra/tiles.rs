@@ -18,6 +18,10 @@ const MANY: usize = 12;
 /// The same for shorter vectors: 12 of 16 registers.
 const FEW: usize = 6;
 
+/// How many rows of the factors ahead of those in work are asked for: long enough to come from the
+/// second cache, where the processor's own guesses come too late when that is busy.
+const AHEAD: usize = 16;
+
 /// One factor: numbers of `depth` products side by side, so many at a time as a tile takes.
 pub(crate) struct Panels {
     depth: usize,
@@ -269,6 +273,9 @@ fn tile<V: Vectors, const M: usize, const N: usize>(
     let mut sums = [[V::splat(0.0); 2]; M];
     for (a, b) in a.iter().zip(b) {
         let (low, high) = (V::load(b), V::load(&b[V::LANES..]));
+        V::prefetch(a, AHEAD * M);
+        V::prefetch(b, AHEAD * N);
+        V::prefetch(b, AHEAD * N + V::LANES);
         for (sums, &a) in sums.iter_mut().zip(a) {
             let a = V::splat(a);
             sums[0] = V::add_product(a, low, sums[0]);

@@ -53,6 +53,11 @@ pub(crate) trait Vectors {
     /// The same of single numbers; LLVM puts those of a loop into vectors.
     fn multiply_add(a: f32, b: f32, c: f32) -> f32;
 
+    /// Asks for what lies `ahead` places behind the first of these to be brought near. There need
+    /// be nothing.
+    #[inline(always)]
+    fn prefetch(_numbers: &[f32], _ahead: usize) {}
+
     /// Puts those of sixteen numbers, or fewer, whose bits are set to the front of `target`, and says
     /// how many they are. What lies behind them in `target` may change.
     ///
@@ -162,11 +167,11 @@ impl Vectors for Plain {
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use std::arch::x86_64::{
-        __m256, __m256d, __m512, __m512d, _mm256_fmadd_pd, _mm256_fmadd_ps, _mm256_loadu_pd,
-        _mm256_loadu_ps, _mm256_set1_pd, _mm256_set1_ps, _mm256_storeu_pd, _mm256_storeu_ps,
-        _mm512_fmadd_pd, _mm512_fmadd_ps, _mm512_loadu_pd, _mm512_loadu_ps,
-        _mm512_maskz_compress_ps, _mm512_set1_pd, _mm512_set1_ps, _mm512_storeu_pd,
-        _mm512_storeu_ps,
+        __m256, __m256d, __m512, __m512d, _MM_HINT_T0, _mm_prefetch, _mm256_fmadd_pd,
+        _mm256_fmadd_ps, _mm256_loadu_pd, _mm256_loadu_ps, _mm256_set1_pd, _mm256_set1_ps,
+        _mm256_storeu_pd, _mm256_storeu_ps, _mm512_fmadd_pd, _mm512_fmadd_ps, _mm512_loadu_pd,
+        _mm512_loadu_ps, _mm512_maskz_compress_ps, _mm512_set1_pd, _mm512_set1_ps,
+        _mm512_storeu_pd, _mm512_storeu_ps,
     };
 
     use super::Vectors;
@@ -210,6 +215,12 @@ mod x86 {
         #[inline(always)]
         fn multiply_add(a: f32, b: f32, c: f32) -> f32 {
             a.mul_add(b, c)
+        }
+
+        #[inline(always)]
+        fn prefetch(numbers: &[f32], ahead: usize) {
+            // SAFETY: no address is wrong to ask for; nothing is read.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(numbers.as_ptr().wrapping_add(ahead).cast()) }
         }
 
         type Doubles = __m256d;
@@ -295,6 +306,12 @@ mod x86 {
             // SAFETY: AVX-512 is there.
             Self::store(unsafe { _mm512_maskz_compress_ps(mask, lanes) }, room);
             mask.count_ones() as usize
+        }
+
+        #[inline(always)]
+        fn prefetch(numbers: &[f32], ahead: usize) {
+            // SAFETY: no address is wrong to ask for; nothing is read.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(numbers.as_ptr().wrapping_add(ahead).cast()) }
         }
 
         type Doubles = __m512d;
