@@ -112,6 +112,8 @@ pub(super) struct Bend {
     pub(super) readers: Vec<Use>,
     /// Whether it treats all neurons alike: an activation as one operator, and biases.
     pub(super) uniform: bool,
+    /// Whether it is one Relu, and nothing else.
+    pub(super) relu: bool,
 }
 
 impl Chain {
@@ -269,10 +271,15 @@ impl Walk<'_> {
             let op = graph.node(node).op();
             op == "Add" || PLAIN.contains(&op) || UNIFORM.contains(&op)
         });
+        let relu = |reading: &Use| {
+            graph.node(reading.node).op() == "Relu" && graph.output(reading.node, 0) == Some(to)
+        };
+        let readers: Vec<Use> = self.readers(from).collect();
         Ok(Bend {
             from,
             to,
-            readers: self.readers(from).collect(),
+            relu: readers.len() == 1 && readers.iter().all(relu),
+            readers,
             uniform,
         })
     }

@@ -32,6 +32,7 @@ pub(super) struct Gram {
     touched: bool,
     /// Row-major `[H, H]`; only its lower triangle is kept up.
     sums: Vec<f64>,
+    room: outer::Room,
 }
 
 impl Gram {
@@ -40,6 +41,7 @@ impl Gram {
             width,
             touched: false,
             sums: vec![0.0; width * width],
+            room: outer::Room::default(),
         }
     }
 
@@ -84,7 +86,7 @@ impl Gram {
     #[must_use]
     pub(super) fn add_outer(&mut self, last: &Matrix, pass: &Pass, batch: Range<usize>) -> bool {
         self.touched = true;
-        outer::add(last, pass, batch, &mut self.sums)
+        outer::add(last, pass, batch, &mut self.sums, &mut self.room)
     }
 
     /// The sums of squares for every input of `weights`, and forgets the rows.
@@ -96,18 +98,26 @@ impl Gram {
         let largest = self.sums.iter().step_by(width + 1).copied();
         let largest = largest.fold(0.0, f64::max);
         let scale = if largest > 0.0 { largest } else { 1.0 };
+        // Whatever else is in the line of a unit that no sample needs is 0, too.
+        let units: Vec<usize> = (0..width)
+            .filter(|&unit| self.sums[unit * width + unit] != 0.0)
+            .collect();
+        let units = units.as_slice();
         // (W^T C W)_ii takes every pair once: twice what is below the diagonal, and the diagonal.
-        let triangle = Panels::of_lines((width, width), |row| {
-            let line = &self.sums[row * width..=row * width + row];
-            line.iter().enumerate().map(move |(column, &sum)| {
-                let times = if column < row { 2.0 } else { 1.0 };
-                (times * sum / scale) as f32
-            })
+        let triangle = Panels::of_lines((units.len(), units.len()), |row| {
+            let line = &self.sums[units[row] * width..][..width];
+            units[..=row]
+                .iter()
+                .enumerate()
+                .map(move |(column, &unit)| {
+                    let times = if column < row { 2.0 } else { 1.0 };
+                    (times * line[unit] / scale) as f32
+                })
         });
         let blocks: Vec<usize> = (0..weights.inputs()).step_by(COLUMNS).collect();
         let squares = blocks.par_iter().map_init(Panels::empty, |right, &first| {
             let columns = first..(first + COLUMNS).min(weights.inputs());
-            squares(&triangle, weights, columns, right)
+            squares(&triangle, (weights, units), columns, right)
         });
         let squares: Vec<Vec<f64>> = squares.collect();
         self.sums.fill(0.0);
@@ -121,13 +131,13 @@ impl Gram {
 
 fn squares(
     triangle: &Panels,
-    weights: &Matrix,
+    (weights, units): (&Matrix, &[usize]),
     columns: Range<usize>,
     right: &mut Panels,
 ) -> Vec<f64> {
-    let (size, first) = ((weights.outputs(), columns.len()), columns.start);
-    right.fill(Side::Right, size, |unit, part, target| {
-        weights.read(unit, first + part.start..first + part.end, target);
+    let (size, first) = ((units.len(), columns.len()), columns.start);
+    right.fill(Side::Right, size, |at, part, target| {
+        weights.read(units[at], first + part.start..first + part.end, target);
     });
     let mut squares = vec![0.0; columns.len()];
     multiply(triangle, right, Extent::Triangle, &mut |tile| {

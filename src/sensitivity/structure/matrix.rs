@@ -62,6 +62,15 @@ impl Matrix {
         })
     }
 
+    #[cfg(test)]
+    pub(super) fn new(outputs: usize, inputs: usize, values: Vec<f32>) -> Self {
+        Self {
+            outputs,
+            inputs,
+            values: Values::Own(values),
+        }
+    }
+
     pub(super) fn outputs(&self) -> usize {
         self.outputs
     }

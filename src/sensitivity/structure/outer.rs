@@ -4,7 +4,7 @@
 //! meet: for ten classes that is too little to be worth gathering, comparing and packing. The rows of
 //! a sample lie in the nearest cache; each active unit's line of the matrix is read and written once.
 
-use std::ops::Range;
+use std::{cmp::Reverse, ops::Range};
 
 use rayon::prelude::*;
 
@@ -27,52 +27,145 @@ const MOST_ROWS: usize = 10;
 /// Units are filled up to whole vectors of the widest kind.
 const LANES: usize = 16;
 
+/// Neighbouring units' numbers: a line of the cache, which a vector is read from at once.
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+struct Lanes([f32; LANES]);
+
+impl Lanes {
+    const ZERO: Self = Self([0.0; LANES]);
+}
+
+/// Those of `R` rows.
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+struct Rows<const R: usize>([[f32; LANES]; R]);
+
 /// Whether this way is for heads like that.
 pub(super) fn is_for(classes: usize, units: usize) -> bool {
     classes <= CLASSES && units <= UNITS
 }
 
+/// Room that is kept from one batch to the next: fresh memory would cost as much as the products.
+#[derive(Default)]
+pub(super) struct Room {
+    /// One for every `TOGETHER` samples.
+    parts: Vec<Vec<Lanes>>,
+    together: Vec<f64>,
+}
+
 /// Adds the products of the samples in `batch` to `sums` `[H, H]`, of which only the lower triangle is
 /// kept up; `last` are the weights `[K, H]` behind the units. `false` where a number is none.
+///
+/// Units that are active more often come first: the line of each ends at the unit itself, and so most
+/// lines are short.
 #[must_use]
-pub(super) fn add(last: &Matrix, pass: &Pass, batch: Range<usize>, sums: &mut [f64]) -> bool {
-    let units = last.inputs();
-    let weights = weights(last);
-    let parts: Vec<usize> = batch.clone().step_by(TOGETHER).collect();
-    let found = parts.par_iter().map(|&start| {
-        let samples = start..(start + TOGETHER).min(batch.end);
+pub(super) fn add(
+    last: &Matrix,
+    pass: &Pass,
+    batch: Range<usize>,
+    sums: &mut [f64],
+    room: &mut Room,
+) -> bool {
+    let width = last.inputs();
+    let slopes = &pass.slopes[0][batch.start * width..batch.end * width];
+    let units = by_activity(slopes, width);
+    if units.is_empty() {
+        return true;
+    }
+    let (weights, vectors) = (weights(last, &units), units.len().div_ceil(LANES));
+    let starts: Vec<usize> = batch.clone().step_by(TOGETHER).collect();
+    room.parts.resize_with(starts.len(), Vec::new);
+    let work = room.parts.par_iter_mut().zip(starts).map(|(part, start)| {
+        part.clear();
+        part.resize(units.len() * vectors, Lanes::ZERO);
         widest(Outer {
             weights: &weights,
             classes: last.outputs(),
-            units,
+            units: &units,
             pass,
-            samples,
-        })
+            samples: start..(start + TOGETHER).min(batch.end),
+            sums: part,
+        });
+        part.iter().all(|lanes| are_finite(&lanes.0))
     });
-    let found: Vec<Vec<f32>> = found.collect();
-    let stride = padded(units);
-    let rows = sums.par_chunks_mut(units).enumerate();
-    rows.for_each(|(unit, sums)| {
-        for found in &found {
-            let found = &found[unit * stride..];
-            let pairs = sums[..=unit].iter_mut().zip(found);
-            pairs.for_each(|(sum, &product)| *sum += f64::from(product));
-        }
-    });
-    found.iter().all(|found| are_finite(found))
+    // All of them are to be made.
+    let finite: Vec<bool> = work.collect();
+    room.join(vectors);
+    room.hand_on(&units, sums, width);
+    finite.iter().all(|finite| *finite)
+}
+
+impl Room {
+    /// Adds the parts up, in f64.
+    fn join(&mut self, vectors: usize) {
+        let Self { parts, together } = self;
+        let stride = vectors * LANES;
+        together.resize(
+            parts
+                .iter()
+                .map(|part| part.len() * LANES)
+                .max()
+                .unwrap_or(0),
+            0.0,
+        );
+        let lines = together.par_chunks_mut(stride).enumerate();
+        lines.for_each(|(unit, line)| {
+            line.fill(0.0);
+            let (line, _) = line[..stride].as_chunks_mut::<LANES>();
+            let line = &mut line[..=unit / LANES];
+            for part in &*parts {
+                for (sums, lanes) in line.iter_mut().zip(&part[unit * vectors..]) {
+                    let pairs = sums.iter_mut().zip(&lanes.0);
+                    pairs.for_each(|(sum, &product)| *sum += f64::from(product));
+                }
+            }
+        });
+    }
+
+    /// Adds what was joined to the sums of all units, in their own order.
+    fn hand_on(&self, units: &[usize], sums: &mut [f64], width: usize) {
+        let stride = units.len().next_multiple_of(LANES);
+        let places = units.iter().enumerate();
+        let mut places: Vec<(usize, usize)> = places.map(|(place, &unit)| (unit, place)).collect();
+        places.sort_unstable();
+        let mut lines: Vec<Option<&mut [f64]>> = sums.chunks_exact_mut(width).map(Some).collect();
+        let lines = places.iter().filter_map(|&(unit, _)| lines[unit].take());
+        let lines: Vec<&mut [f64]> = lines.collect();
+        lines.into_par_iter().enumerate().for_each(|(at, line)| {
+            let (_, own) = places[at];
+            for &(unit, place) in &places[..=at] {
+                line[unit] += self.together[own.max(place) * stride + own.min(place)];
+            }
+        });
+    }
+}
+
+/// The units with any slope that is not 0, those with most of them first.
+fn by_activity(slopes: &[f32], width: usize) -> Vec<usize> {
+    let mut active = vec![0_u32; width];
+    for slopes in slopes.chunks_exact(width) {
+        let pairs = active.iter_mut().zip(slopes);
+        pairs.for_each(|(active, &slope)| *active += u32::from(slope != 0.0));
+    }
+    let mut units: Vec<usize> = (0..width).filter(|&unit| active[unit] > 0).collect();
+    units.sort_by_key(|&unit| Reverse(active[unit]));
+    units
 }
 
 fn padded(units: usize) -> usize {
     units.next_multiple_of(LANES)
 }
 
-/// `[K, H]` in whole vectors.
-fn weights(last: &Matrix) -> Vec<f32> {
-    let (classes, units) = (last.outputs(), last.inputs());
-    let stride = padded(units);
-    let mut weights = vec![0.0; classes * stride];
+/// Those of these units, `[K, units]`, in whole vectors.
+fn weights(last: &Matrix, units: &[usize]) -> Vec<f32> {
+    let stride = padded(units.len());
+    let mut weights = vec![0.0; last.outputs() * stride];
+    let mut all = vec![0.0; last.inputs()];
     for (class, row) in weights.chunks_exact_mut(stride).enumerate() {
-        last.read(class, 0..units, &mut row[..units]);
+        last.read(class, 0..last.inputs(), &mut all);
+        let pairs = row.iter_mut().zip(units);
+        pairs.for_each(|(weight, &unit)| *weight = all[unit]);
     }
     weights
 }
@@ -81,16 +174,18 @@ fn weights(last: &Matrix) -> Vec<f32> {
 struct Outer<'o> {
     weights: &'o [f32],
     classes: usize,
-    units: usize,
+    units: &'o [usize],
     pass: &'o Pass,
     samples: Range<usize>,
+    /// `[units, units]` in whole vectors.
+    sums: &'o mut [Lanes],
 }
 
 impl Loop for Outer<'_> {
-    type Output = Vec<f32>;
+    type Output = ();
 
     #[inline(always)]
-    fn run<V: Vectors>(self) -> Vec<f32> {
+    fn run<V: Vectors>(self) {
         // One instance for each size of blocks: their factors are to stay in registers.
         let blocks = self.classes.div_ceil(MOST_ROWS);
         match self.classes.div_ceil(blocks) {
@@ -109,26 +204,42 @@ impl Loop for Outer<'_> {
 
 impl Outer<'_> {
     #[inline(always)]
-    fn in_blocks<V: Vectors, const R: usize>(self) -> Vec<f32> {
-        let stride = padded(self.units);
-        let mut sums = vec![0.0; self.units * stride];
+    fn in_blocks<V: Vectors, const R: usize>(self) {
+        let Self { units, .. } = self;
+        let stride = padded(units.len());
+        let width = self.pass.slopes[0].len() * self.classes / self.pass.factors.len().max(1);
+        let mut slopes = vec![0.0; stride];
         let mut mean = vec![0.0; stride];
+        let mut active = Vec::with_capacity(units.len());
         // By block, by vector of units, by row of the block.
         let vectors = stride / LANES;
-        let mut rows = vec![[[0.0; LANES]; R]; self.classes.div_ceil(R) * vectors];
+        let mut rows = vec![Rows([[0.0; LANES]; R]); self.classes.div_ceil(R) * vectors];
         for sample in self.samples.clone() {
-            self.fill::<V, R>(sample, &mut mean, &mut rows);
-            let slopes = &self.pass.slopes[0][sample * self.units..(sample + 1) * self.units];
-            let active = slopes.iter().enumerate();
-            for (unit, _) in active.filter(|(_, slope)| **slope != 0.0) {
-                let (line, _) = sums[unit * stride..(unit + 1) * stride].as_chunks_mut();
-                let line = &mut line[..=unit / LANES];
-                for rows in rows.chunks_exact(vectors) {
-                    add_rows::<V, R>(line, rows, unit);
+            let all = &self.pass.slopes[0][sample * width..(sample + 1) * width];
+            let pairs = slopes.iter_mut().zip(units);
+            pairs.for_each(|(slope, &unit)| *slope = all[unit]);
+            self.fill::<V, R>(sample, &slopes, &mut mean, &mut rows);
+            active.clear();
+            let slopes = slopes.iter().enumerate();
+            active.extend(
+                slopes
+                    .filter(|(_, slope)| **slope != 0.0)
+                    .map(|(unit, _)| unit),
+            );
+            let (pairs, last) = active.as_chunks();
+            for rows in rows.chunks_exact(vectors) {
+                for &[unit, next] in pairs {
+                    let (low, high) = self.sums.split_at_mut(next * vectors);
+                    let line = &mut low[unit * vectors..][..=unit / LANES];
+                    let next_line = &mut high[..=next / LANES];
+                    add_pair::<V, R>([line, next_line], rows, [unit, next]);
+                }
+                for &unit in last {
+                    let line = &mut self.sums[unit * vectors..][..=unit / LANES];
+                    add_rows::<V, R>(line, rows, &factors::<V, R>(rows, unit));
                 }
             }
         }
-        sums
     }
 
     /// Computes the rows of a sample; those that do not count are 0.
@@ -136,8 +247,9 @@ impl Outer<'_> {
     fn fill<V: Vectors, const R: usize>(
         &self,
         sample: usize,
+        slopes: &[f32],
         mean: &mut [f32],
-        rows: &mut [[[f32; LANES]; R]],
+        rows: &mut [Rows<R>],
     ) {
         let (stride, vectors) = (mean.len(), mean.len() / LANES);
         let classes = sample * self.classes..(sample + 1) * self.classes;
@@ -151,17 +263,16 @@ impl Outer<'_> {
         }
         let counting = self.pass.rows.of(sample);
         if counting.len() < self.classes {
-            rows.fill([[0.0; LANES]; R]);
+            rows.fill(Rows([[0.0; LANES]; R]));
         }
         let factors = &self.pass.factors[classes];
-        let slopes = &self.pass.slopes[0][sample * self.units..(sample + 1) * self.units];
         for &class in counting {
             let factor = factors[class];
             let block = &mut rows[class / R * vectors..][..vectors];
             let weights = self.weights[class * stride..].chunks_exact(LANES);
             let terms = block.iter_mut().zip(weights).zip(mean.chunks_exact(LANES));
-            for (((target, weights), mean), slopes) in terms.zip(slopes.chunks(LANES)) {
-                let terms = target[class % R].iter_mut().zip(weights).zip(mean);
+            for (((target, weights), mean), slopes) in terms.zip(slopes.chunks_exact(LANES)) {
+                let terms = target.0[class % R].iter_mut().zip(weights).zip(mean);
                 for (((target, weight), mean), slope) in terms.zip(slopes) {
                     *target = factor * (weight - mean) * slope;
                 }
@@ -170,25 +281,170 @@ impl Outer<'_> {
     }
 }
 
-/// Adds what a unit makes with the units up to it, over `R` rows, to its line.
+/// What a unit makes of its neighbours: a number of each of its rows, in all lanes.
 #[inline(always)]
-fn add_rows<V: Vectors, const R: usize>(
-    line: &mut [[f32; LANES]],
-    rows: &[[[f32; LANES]; R]],
-    unit: usize,
-) {
-    let own = &rows[unit / LANES];
+fn factors<V: Vectors, const R: usize>(rows: &[Rows<R>], unit: usize) -> [V::Lanes; R] {
+    let Rows(own) = &rows[unit / LANES];
     let mut factors = [V::splat(0.0); R];
     for (factor, row) in factors.iter_mut().zip(own) {
         *factor = V::splat(row[unit % LANES]);
     }
-    for (sums, rows) in line.iter_mut().zip(rows) {
+    factors
+}
+
+/// Adds what two units make with those up to them, the second of which is the later one: each row is
+/// read once for both.
+#[inline(always)]
+fn add_pair<V: Vectors, const R: usize>(
+    [first, second]: [&mut [Lanes]; 2],
+    rows: &[Rows<R>],
+    units: [usize; 2],
+) {
+    let factors = units.map(|unit| factors::<V, R>(rows, unit));
+    let (both, rest) = second.split_at_mut(first.len());
+    for ((Lanes(first), Lanes(second)), Rows(rows)) in first.iter_mut().zip(both).zip(rows) {
+        for at in (0..LANES).step_by(V::LANES) {
+            let mut kept = [V::load(&first[at..]), V::load(&second[at..])];
+            for (place, row) in rows.iter().enumerate() {
+                let row = V::load(&row[at..]);
+                kept[0] = V::add_product(row, factors[0][place], kept[0]);
+                kept[1] = V::add_product(row, factors[1][place], kept[1]);
+            }
+            V::store(kept[0], &mut first[at..]);
+            V::store(kept[1], &mut second[at..]);
+        }
+    }
+    let done = rows.len().min(units[0] / LANES + 1);
+    add_rows::<V, R>(rest, &rows[done..], &factors[1]);
+}
+
+/// Adds what one unit makes with some up to it.
+#[inline(always)]
+fn add_rows<V: Vectors, const R: usize>(
+    line: &mut [Lanes],
+    rows: &[Rows<R>],
+    factors: &[V::Lanes; R],
+) {
+    for (Lanes(sums), Rows(rows)) in line.iter_mut().zip(rows) {
         for at in (0..LANES).step_by(V::LANES) {
             let mut kept = V::load(&sums[at..]);
-            for (row, &factor) in rows.iter().zip(&factors) {
+            for (row, &factor) in rows.iter().zip(factors) {
                 kept = V::add_product(V::load(&row[at..]), factor, kept);
             }
             V::store(kept, &mut sums[at..]);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{algebra::MOST, sensitivity::structure::passes::Rows as Counting};
+
+    /// Some numbers, of which every third or so is `rare`.
+    fn numbers(count: usize, rare: f32) -> Vec<f32> {
+        let mut state = 7_u32;
+        let numbers = (0..count).map(|_| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            match state >> 24 {
+                ..90 => rare,
+                high => high as f32 / 128.0 - 1.0,
+            }
+        });
+        numbers.collect()
+    }
+
+    fn pass(classes: usize, units: usize, samples: usize) -> Pass {
+        let mut slopes = numbers(samples * units, 0.0);
+        // A unit that no sample needs.
+        slopes
+            .iter_mut()
+            .skip(units / 2)
+            .step_by(units)
+            .for_each(|slope| *slope = 0.0);
+        Pass {
+            slopes: vec![slopes],
+            factors: numbers(samples * classes, 0.5),
+            shares: Some(numbers(samples * classes, 0.25)),
+            rows: Counting::all(classes),
+            values: None,
+        }
+    }
+
+    /// The same in f64, number by number.
+    fn expected(weights: &[f32], pass: &Pass, classes: usize, units: usize) -> Vec<f64> {
+        let mut sums = vec![0.0; units * units];
+        let shares = pass.shares.as_ref().unwrap();
+        for (sample, slopes) in pass.slopes[0].chunks_exact(units).enumerate() {
+            let of = |values: &[f32], class: usize| f64::from(values[sample * classes + class]);
+            let weight = |class: usize, unit: usize| f64::from(weights[class * units + unit]);
+            let mean = |unit: usize| -> f64 {
+                (0..classes)
+                    .map(|class| of(shares, class) * weight(class, unit))
+                    .sum()
+            };
+            let means: Vec<f64> = (0..units).map(mean).collect();
+            for class in 0..classes {
+                let number = |unit: usize| {
+                    of(&pass.factors, class)
+                        * (weight(class, unit) - means[unit])
+                        * f64::from(slopes[unit])
+                };
+                let row: Vec<f64> = (0..units).map(number).collect();
+                for (at, sum) in sums.iter_mut().enumerate() {
+                    let (high, low) = (at / units, at % units);
+                    *sum += if low <= high {
+                        row[high] * row[low]
+                    } else {
+                        0.0
+                    };
+                }
+            }
+        }
+        sums
+    }
+
+    #[test]
+    fn products_of_rows_are_added_up_whatever_the_order_of_units() {
+        // Rows in one block and in three; units of one vector and of several; one sample and more than
+        // go together.
+        for (classes, units, samples) in [(2, 3, 1), (10, 40, 300), (7, 17, 5), (23, 33, 140)] {
+            let weights = numbers(classes * units, -0.75);
+            let pass = pass(classes, units, samples);
+            let last = Matrix::new(classes, units, weights.clone());
+            let right = expected(&weights, &pass, classes, units);
+            let largest = right
+                .iter()
+                .fold(0.0, |largest: f64, sum| largest.max(sum.abs()));
+            for most in [16, 8, 4] {
+                // A pool of its own: others go on with the widest vectors.
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(2);
+                let pool = pool.start_handler(move |_| MOST.set(most)).build().unwrap();
+                let (mut sums, mut room) = (vec![0.0; units * units], Room::default());
+                for batch in [0..samples / 2, samples / 2..samples] {
+                    assert!(pool.install(|| add(&last, &pass, batch, &mut sums, &mut room)));
+                }
+                for (found, right) in sums.iter().zip(&right) {
+                    // Up to 128 samples are added in f32.
+                    let off = (found - right).abs();
+                    assert!(
+                        off <= 1e-6 * largest,
+                        "{classes}, {units}, {samples}: off by {off}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn units_that_no_sample_needs_add_nothing_and_what_is_no_number_is_told() {
+        let last = Matrix::new(2, 3, vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+        let mut pass = pass(2, 3, 4);
+        pass.slopes[0].fill(0.0);
+        let (mut sums, mut room) = (vec![0.0; 9], Room::default());
+        assert!(add(&last, &pass, 0..4, &mut sums, &mut room));
+        assert_eq!(sums, [0.0; 9]);
+        pass.slopes[0][4] = f32::INFINITY;
+        assert!(!add(&last, &pass, 0..4, &mut sums, &mut room));
     }
 }

@@ -37,8 +37,15 @@ pub(super) enum Tail {
     Sigmoid,
 }
 
-/// The slopes of one bend, in an engine.
-struct Slopes {
+/// The slopes of one bend.
+enum Slopes {
+    /// 1 where the value is more than 0.
+    Relu,
+    InEngine(Box<Derivative>),
+}
+
+/// What a bend makes of its neurons, differentiated in an engine.
+struct Derivative {
     session: Box<dyn Session>,
     input: String,
     seed: (String, Tensor),
@@ -184,6 +191,29 @@ impl Passes {
 
 impl Slopes {
     fn new(request: Request<'_>, bend: &Bend, width: usize) -> Result<Self> {
+        match bend.relu {
+            true => Ok(Self::Relu),
+            false => Ok(Self::InEngine(Box::new(Derivative::new(
+                request, bend, width,
+            )?))),
+        }
+    }
+
+    /// One slope per sample and neuron.
+    fn run(&mut self, value: &Tensor, samples: usize) -> Result<Vec<f32>> {
+        match self {
+            Self::Relu => {
+                let numbers = value.to_f32();
+                let slopes = numbers.iter().map(|&number| f32::from(number > 0.0));
+                Ok(slopes.collect())
+            }
+            Self::InEngine(derivative) => derivative.run(value, samples),
+        }
+    }
+}
+
+impl Derivative {
+    fn new(request: Request<'_>, bend: &Bend, width: usize) -> Result<Self> {
         let Request {
             graph,
             shapes,
@@ -204,7 +234,7 @@ impl Slopes {
         })
     }
 
-    /// One slope per sample and neuron: what arrives at all readers together.
+    /// What arrives at all readers together.
     fn run(&mut self, value: &Tensor, samples: usize) -> Result<Vec<f32>> {
         let inputs = self.session.inputs().iter();
         let given = inputs.filter_map(|port| match port.name.as_str() {
