@@ -24,6 +24,15 @@ pub(crate) trait Loop {
     fn run<V: Vectors>(self) -> Self::Output;
 }
 
+/// Sixteen neighbouring numbers in one line of the cache, so that a vector is read from there at once.
+#[derive(Clone, Copy, Debug)]
+#[repr(align(64))]
+pub(crate) struct Line(pub(crate) [f32; 16]);
+
+impl Line {
+    pub(crate) const ZERO: Self = Self([0.0; 16]);
+}
+
 /// What the processor can do.
 pub(crate) trait Vectors {
     /// Some f32, in one register.

@@ -24,15 +24,18 @@ use super::{
     passes::Pass,
 };
 use crate::{
-    algebra::{Loop, Vectors, widest},
+    algebra::{Line, Loop, Vectors, widest},
     sensitivity::power_sums::PowerSums,
 };
 
-/// Columns that one task looks at: those of 512 units are 32 kB.
+/// Columns that one task looks at, a line of the cache: those of 512 units are 32 kB.
 const COLUMNS: usize = 16;
 
 /// Most rows of L that are summed up in registers at once.
 const MOST_ROWS: usize = 10;
+
+/// Samples whose derivatives are taken at once: 10 kB of ten classes, and a sixteenth of the calls.
+const TAKEN: usize = 16;
 
 /// Changes from an empty pattern after which sums start again: 2048 roundings are 1e-6 of the
 /// largest term where they add up at random.
@@ -120,9 +123,9 @@ impl Neighbours<'_> {
         task: Task<'_>,
         changes: &[Changes],
         (coefficients, rows): (&[f32], Blocks),
-        logits: &mut Vec<[f32; COLUMNS]>,
+        logits: &mut Vec<Line>,
     ) -> Result<(), Bad> {
-        logits.resize(self.tree.steps.len() * rows.all(), [0.0; COLUMNS]);
+        logits.resize(self.tree.steps.len() * rows.all(), Line::ZERO);
         widest(Work {
             neighbours: self,
             task,
@@ -142,7 +145,7 @@ struct Work<'w, 't> {
     coefficients: &'w [f32],
     rows: Blocks,
     /// `[B, rows]`; what is read was written before.
-    logits: &'w mut [[f32; COLUMNS]],
+    logits: &'w mut [Line],
 }
 
 impl Loop for Work<'_, '_> {
@@ -176,38 +179,44 @@ impl Work<'_, '_> {
         let width = self.task.columns.len();
         let panel = self.panel();
         let logits = self.logits;
-        let mut found = vec![0.0; classes * width];
-        for (&(sample, from), changes) in tree.steps.iter().zip(self.changes) {
-            for block in (0..rows).step_by(R) {
-                let mut sums = [[0.0; COLUMNS]; R];
-                if let Some(from) = from {
-                    let source = &logits[from * rows + block..];
-                    sums.copy_from_slice(&source[..R]);
+        let mut found = vec![0.0; TAKEN * classes * width];
+        // Of each row that is taken.
+        let (mut of_class, mut of_sample) = (Vec::new(), Vec::new());
+        let steps: Vec<_> = tree.steps.iter().zip(self.changes).collect();
+        for steps in steps.chunks(TAKEN) {
+            of_class.clear();
+            of_sample.clear();
+            for &(&(sample, from), changes) in steps {
+                for block in (0..rows).step_by(R) {
+                    let mut sums = [Line::ZERO; R];
+                    if let Some(from) = from {
+                        let source = &logits[from * rows + block..];
+                        sums.copy_from_slice(&source[..R]);
+                    }
+                    let coefficients = &self.coefficients[block..];
+                    update::<V, R>(&mut sums, changes, &panel, coefficients, rows);
+                    logits[sample * rows + block..][..R].copy_from_slice(&sums);
                 }
-                update::<V, R>(
-                    &mut sums,
-                    changes,
-                    &panel,
-                    &self.coefficients[block..],
-                    rows,
-                );
-                logits[sample * rows + block..][..R].copy_from_slice(&sums);
+                let logits = &logits[sample * rows..(sample + 1) * rows];
+                let at = batch.start + sample;
+                let counting = pass.rows.of(at);
+                let found = &mut found[of_class.len() * width..][..counting.len() * width];
+                derivatives::<V>(pass, at, (classes, counting), logits, found);
+                of_class.extend_from_slice(counting);
+                of_sample.resize(of_class.len(), at);
             }
-            let logits = &logits[sample * rows..(sample + 1) * rows];
-            let at = batch.start + sample;
-            let counting = pass.rows.of(at);
-            let found = &mut found[..counting.len() * width];
-            derivatives::<V>(pass, at, (classes, counting), logits, found);
-            self.task.take(counting, found, at, 0)?;
+            let found = &found[..of_class.len() * width];
+            self.task
+                .add(0, &of_class, found, width, |row| of_sample[row])?;
         }
         Ok(())
     }
 
     /// The task's columns of the weights, unit by unit.
-    fn panel(&self) -> Vec<[f32; COLUMNS]> {
+    fn panel(&self) -> Vec<Line> {
         let columns = &self.task.columns;
-        let mut panel = vec![[0.0; COLUMNS]; self.neighbours.last.inputs()];
-        for (unit, weights) in panel.iter_mut().enumerate() {
+        let mut panel = vec![Line::ZERO; self.neighbours.last.inputs()];
+        for (unit, Line(weights)) in panel.iter_mut().enumerate() {
             let target = &mut weights[..columns.len()];
             self.neighbours.below.read(unit, columns.clone(), target);
         }
@@ -218,20 +227,20 @@ impl Work<'_, '_> {
 /// Adds the changes to sums that stay in registers.
 #[inline(always)]
 fn update<V: Vectors, const R: usize>(
-    sums: &mut [[f32; COLUMNS]; R],
+    sums: &mut [Line; R],
     changes: &[(u32, f32)],
-    panel: &[[f32; COLUMNS]],
+    panel: &[Line],
     coefficients: &[f32],
     rows: usize,
 ) {
     let mut kept = *sums;
     for &(unit, change) in changes {
         let unit = unit as usize;
-        let changed = panel[unit].map(|weight| weight * change);
+        let changed = panel[unit].0.map(|weight| weight * change);
         let factors: &[f32; R] = coefficients[unit * rows..]
             .first_chunk()
             .expect("whole blocks of rows");
-        for (sums, &factor) in kept.iter_mut().zip(factors) {
+        for (Line(sums), &factor) in kept.iter_mut().zip(factors) {
             for (sum, &weight) in sums.iter_mut().zip(&changed) {
                 *sum = V::multiply_add(weight, factor, *sum);
             }
@@ -246,7 +255,7 @@ fn derivatives<V: Vectors>(
     pass: &Pass,
     sample: usize,
     (classes, counting): (usize, &[usize]),
-    logits: &[[f32; COLUMNS]],
+    logits: &[Line],
     found: &mut [f32],
 ) {
     let factors = &pass.factors[sample * classes..(sample + 1) * classes];
@@ -255,7 +264,7 @@ fn derivatives<V: Vectors>(
     if let Some(shares) = &pass.shares {
         skipped = 1;
         let shares = &shares[sample * classes + 1..(sample + 1) * classes];
-        for (share, logits) in shares.iter().zip(logits) {
+        for (share, Line(logits)) in shares.iter().zip(logits) {
             let terms = mean.iter_mut().zip(logits);
             terms.for_each(|(mean, logit)| *mean = V::multiply_add(*share, *logit, *mean));
         }
@@ -266,7 +275,7 @@ fn derivatives<V: Vectors>(
         let factor = factors[class];
         let nothing = [0.0; COLUMNS];
         let row = match class.checked_sub(skipped) {
-            Some(row) => &logits[row],
+            Some(row) => &logits[row].0,
             None => &nothing,
         };
         let terms = target.iter_mut().zip(row).zip(&mean);

@@ -9,7 +9,7 @@ use std::{cmp::Reverse, ops::Range};
 use rayon::prelude::*;
 
 use super::{last::are_finite, matrix::Matrix, passes::Pass};
-use crate::algebra::{Loop, Vectors, widest};
+use crate::algebra::{Line, Loop, Vectors, widest};
 
 /// Most classes; their rows of 512 units are then 64 kB.
 const CLASSES: usize = 32;
@@ -27,16 +27,7 @@ const MOST_ROWS: usize = 10;
 /// Units are filled up to whole vectors of the widest kind.
 const LANES: usize = 16;
 
-/// Neighbouring units' numbers: a line of the cache, which a vector is read from at once.
-#[derive(Clone, Copy)]
-#[repr(align(64))]
-struct Lanes([f32; LANES]);
-
-impl Lanes {
-    const ZERO: Self = Self([0.0; LANES]);
-}
-
-/// Those of `R` rows.
+/// Neighbouring units' numbers of `R` rows.
 #[derive(Clone, Copy)]
 #[repr(align(64))]
 struct Rows<const R: usize>([[f32; LANES]; R]);
@@ -50,7 +41,7 @@ pub(super) fn is_for(classes: usize, units: usize) -> bool {
 #[derive(Default)]
 pub(super) struct Room {
     /// One for every `TOGETHER` samples.
-    parts: Vec<Vec<Lanes>>,
+    parts: Vec<Vec<Line>>,
     together: Vec<f64>,
 }
 
@@ -78,7 +69,7 @@ pub(super) fn add(
     room.parts.resize_with(starts.len(), Vec::new);
     let work = room.parts.par_iter_mut().zip(starts).map(|(part, start)| {
         part.clear();
-        part.resize(units.len() * vectors, Lanes::ZERO);
+        part.resize(units.len() * vectors, Line::ZERO);
         widest(Outer {
             weights: &weights,
             classes: last.outputs(),
@@ -178,7 +169,7 @@ struct Outer<'o> {
     pass: &'o Pass,
     samples: Range<usize>,
     /// `[units, units]` in whole vectors.
-    sums: &'o mut [Lanes],
+    sums: &'o mut [Line],
 }
 
 impl Loop for Outer<'_> {
@@ -296,13 +287,13 @@ fn factors<V: Vectors, const R: usize>(rows: &[Rows<R>], unit: usize) -> [V::Lan
 /// read once for both.
 #[inline(always)]
 fn add_pair<V: Vectors, const R: usize>(
-    [first, second]: [&mut [Lanes]; 2],
+    [first, second]: [&mut [Line]; 2],
     rows: &[Rows<R>],
     units: [usize; 2],
 ) {
     let factors = units.map(|unit| factors::<V, R>(rows, unit));
     let (both, rest) = second.split_at_mut(first.len());
-    for ((Lanes(first), Lanes(second)), Rows(rows)) in first.iter_mut().zip(both).zip(rows) {
+    for ((Line(first), Line(second)), Rows(rows)) in first.iter_mut().zip(both).zip(rows) {
         for at in (0..LANES).step_by(V::LANES) {
             let mut kept = [V::load(&first[at..]), V::load(&second[at..])];
             for (place, row) in rows.iter().enumerate() {
@@ -321,11 +312,11 @@ fn add_pair<V: Vectors, const R: usize>(
 /// Adds what one unit makes with some up to it.
 #[inline(always)]
 fn add_rows<V: Vectors, const R: usize>(
-    line: &mut [Lanes],
+    line: &mut [Line],
     rows: &[Rows<R>],
     factors: &[V::Lanes; R],
 ) {
-    for (Lanes(sums), Rows(rows)) in line.iter_mut().zip(rows) {
+    for (Line(sums), Rows(rows)) in line.iter_mut().zip(rows) {
         for at in (0..LANES).step_by(V::LANES) {
             let mut kept = V::load(&sums[at..]);
             for (row, &factor) in rows.iter().zip(factors) {
