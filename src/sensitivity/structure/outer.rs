@@ -27,11 +27,6 @@ const MOST_ROWS: usize = 10;
 /// Units are filled up to whole vectors of the widest kind.
 const LANES: usize = 16;
 
-/// Neighbouring units' numbers of `R` rows.
-#[derive(Clone, Copy)]
-#[repr(align(64))]
-struct Rows<const R: usize>([[f32; LANES]; R]);
-
 /// Whether this way is for heads like that.
 pub(super) fn is_for(classes: usize, units: usize) -> bool {
     classes <= CLASSES && units <= UNITS
@@ -73,6 +68,7 @@ pub(super) fn add(
         widest(Outer {
             weights: &weights,
             classes: last.outputs(),
+            width,
             units: &units,
             pass,
             samples: start..(start + TOGETHER).min(batch.end),
@@ -92,14 +88,8 @@ impl Room {
     fn join(&mut self, vectors: usize) {
         let Self { parts, together } = self;
         let stride = vectors * LANES;
-        together.resize(
-            parts
-                .iter()
-                .map(|part| part.len() * LANES)
-                .max()
-                .unwrap_or(0),
-            0.0,
-        );
+        let size = parts.first().map_or(0, Vec::len);
+        together.resize(size * LANES, 0.0);
         let lines = together.par_chunks_mut(stride).enumerate();
         lines.for_each(|(unit, line)| {
             line.fill(0.0);
@@ -165,6 +155,8 @@ fn weights(last: &Matrix, units: &[usize]) -> Vec<f32> {
 struct Outer<'o> {
     weights: &'o [f32],
     classes: usize,
+    /// Of the layer; and the units of it that are looked at, in their order.
+    width: usize,
     units: &'o [usize],
     pass: &'o Pass,
     samples: Range<usize>,
@@ -198,25 +190,21 @@ impl Outer<'_> {
     fn in_blocks<V: Vectors, const R: usize>(self) {
         let Self { units, .. } = self;
         let stride = padded(units.len());
-        let width = self.pass.slopes[0].len() * self.classes / self.pass.factors.len().max(1);
         let mut slopes = vec![0.0; stride];
         let mut mean = vec![0.0; stride];
         let mut active = Vec::with_capacity(units.len());
         // By block, by vector of units, by row of the block.
         let vectors = stride / LANES;
-        let mut rows = vec![Rows([[0.0; LANES]; R]); self.classes.div_ceil(R) * vectors];
+        let mut rows = vec![[Line::ZERO; R]; self.classes.div_ceil(R) * vectors];
         for sample in self.samples.clone() {
-            let all = &self.pass.slopes[0][sample * width..(sample + 1) * width];
+            let all = &self.pass.slopes[0][sample * self.width..(sample + 1) * self.width];
             let pairs = slopes.iter_mut().zip(units);
             pairs.for_each(|(slope, &unit)| *slope = all[unit]);
             self.fill::<V, R>(sample, &slopes, &mut mean, &mut rows);
             active.clear();
             let slopes = slopes.iter().enumerate();
-            active.extend(
-                slopes
-                    .filter(|(_, slope)| **slope != 0.0)
-                    .map(|(unit, _)| unit),
-            );
+            let slopes = slopes.filter(|(_, slope)| **slope != 0.0);
+            active.extend(slopes.map(|(unit, _)| unit));
             let (pairs, last) = active.as_chunks();
             for rows in rows.chunks_exact(vectors) {
                 for &[unit, next] in pairs {
@@ -240,7 +228,7 @@ impl Outer<'_> {
         sample: usize,
         slopes: &[f32],
         mean: &mut [f32],
-        rows: &mut [Rows<R>],
+        rows: &mut [[Line; R]],
     ) {
         let (stride, vectors) = (mean.len(), mean.len() / LANES);
         let classes = sample * self.classes..(sample + 1) * self.classes;
@@ -254,7 +242,7 @@ impl Outer<'_> {
         }
         let counting = self.pass.rows.of(sample);
         if counting.len() < self.classes {
-            rows.fill(Rows([[0.0; LANES]; R]));
+            rows.fill([Line::ZERO; R]);
         }
         let factors = &self.pass.factors[classes];
         for &class in counting {
@@ -263,7 +251,7 @@ impl Outer<'_> {
             let weights = self.weights[class * stride..].chunks_exact(LANES);
             let terms = block.iter_mut().zip(weights).zip(mean.chunks_exact(LANES));
             for (((target, weights), mean), slopes) in terms.zip(slopes.chunks_exact(LANES)) {
-                let terms = target.0[class % R].iter_mut().zip(weights).zip(mean);
+                let terms = target[class % R].0.iter_mut().zip(weights).zip(mean);
                 for (((target, weight), mean), slope) in terms.zip(slopes) {
                     *target = factor * (weight - mean) * slope;
                 }
@@ -274,10 +262,9 @@ impl Outer<'_> {
 
 /// What a unit makes of its neighbours: a number of each of its rows, in all lanes.
 #[inline(always)]
-fn factors<V: Vectors, const R: usize>(rows: &[Rows<R>], unit: usize) -> [V::Lanes; R] {
-    let Rows(own) = &rows[unit / LANES];
+fn factors<V: Vectors, const R: usize>(rows: &[[Line; R]], unit: usize) -> [V::Lanes; R] {
     let mut factors = [V::splat(0.0); R];
-    for (factor, row) in factors.iter_mut().zip(own) {
+    for (factor, Line(row)) in factors.iter_mut().zip(&rows[unit / LANES]) {
         *factor = V::splat(row[unit % LANES]);
     }
     factors
@@ -288,15 +275,15 @@ fn factors<V: Vectors, const R: usize>(rows: &[Rows<R>], unit: usize) -> [V::Lan
 #[inline(always)]
 fn add_pair<V: Vectors, const R: usize>(
     [first, second]: [&mut [Line]; 2],
-    rows: &[Rows<R>],
+    rows: &[[Line; R]],
     units: [usize; 2],
 ) {
     let factors = units.map(|unit| factors::<V, R>(rows, unit));
     let (both, rest) = second.split_at_mut(first.len());
-    for ((Line(first), Line(second)), Rows(rows)) in first.iter_mut().zip(both).zip(rows) {
+    for ((Line(first), Line(second)), rows) in first.iter_mut().zip(both).zip(rows) {
         for at in (0..LANES).step_by(V::LANES) {
             let mut kept = [V::load(&first[at..]), V::load(&second[at..])];
-            for (place, row) in rows.iter().enumerate() {
+            for (place, Line(row)) in rows.iter().enumerate() {
                 let row = V::load(&row[at..]);
                 kept[0] = V::add_product(row, factors[0][place], kept[0]);
                 kept[1] = V::add_product(row, factors[1][place], kept[1]);
@@ -313,13 +300,13 @@ fn add_pair<V: Vectors, const R: usize>(
 #[inline(always)]
 fn add_rows<V: Vectors, const R: usize>(
     line: &mut [Line],
-    rows: &[Rows<R>],
+    rows: &[[Line; R]],
     factors: &[V::Lanes; R],
 ) {
-    for (Line(sums), Rows(rows)) in line.iter_mut().zip(rows) {
+    for (Line(sums), rows) in line.iter_mut().zip(rows) {
         for at in (0..LANES).step_by(V::LANES) {
             let mut kept = V::load(&sums[at..]);
-            for (row, &factor) in rows.iter().zip(factors) {
+            for (Line(row), &factor) in rows.iter().zip(factors) {
                 kept = V::add_product(V::load(&row[at..]), factor, kept);
             }
             V::store(kept, &mut sums[at..]);
