@@ -4,6 +4,8 @@ use std::path::Path;
 
 #[cfg(feature = "parquet")]
 mod images;
+#[cfg(any(feature = "parquet", test))]
+mod pages;
 #[cfg(feature = "parquet")]
 mod schema;
 

@@ -200,7 +200,19 @@ fn broken_files_are_refused() {
     footer[at..at + 4].copy_from_slice(&[0xff, 0xff, 0xff, 0x7f]);
     let other = "optional group text { optional binary bytes; } required int64 fine_label;";
     let image = png(2, 1);
+    // The first page begins behind the magic number; the second field of its header is its size.
+    let mut page = written(COLUMNS, &[Some(&vec![7; 3 << 19])], &[1], None);
+    assert!(
+        page[6] == 0x15 && page[9] >= 0x80 && page[10] < 0x80,
+        "a size of four bytes"
+    );
+    page[7..11].copy_from_slice(&[0xfe, 0xff, 0xff, 0x7f]);
     let cases = [
+        (
+            "a page of 128 MiB",
+            page,
+            "has a page of 128.0 MiB in a column of 1.5 MiB",
+        ),
         (
             "cut",
             whole[..whole.len() / 2].to_vec(),

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{self, Cursor, Read as _, Seek, SeekFrom};
+use std::io::{self, BufReader, Cursor, Read as _, Seek, SeekFrom};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -25,6 +25,7 @@ use super::super::images::{Classes, Encoded, Headers, ImageSource, classes_of};
 use super::super::problem::{Problem, Read, readable_bytes};
 use super::super::readers::{Opened, at};
 use super::super::shards::{self, shard_note};
+use super::pages;
 use super::schema::{Labels, Schema};
 use crate::error::{Error, Result};
 
@@ -153,6 +154,10 @@ impl Table {
         let read = || {
             let reader = reader(path)?;
             let schema = Schema::of(reader.metadata())?;
+            let labelled = schema.labels.as_ref().map(|labels| labels.column);
+            for column in labelled.into_iter().chain([schema.images]) {
+                check_pages(path, length, &reader, column)?;
+            }
             let labels = schema.labels.map(|labels| read_labels(&reader, labels));
             let runs = self.groups(&reader, schema.images)?;
             Ok((schema, labels.transpose()?, runs))
@@ -286,6 +291,27 @@ impl Encoded for Table {
 
 fn reader(path: &Path) -> Read<SerializedFileReader<File>> {
     SerializedFileReader::new(File::open(path)?).map_err(problem)
+}
+
+/// Refuses columns with pages that are larger than the footer says, or that lie beyond the file.
+fn check_pages(
+    path: &Path,
+    length: u64,
+    reader: &SerializedFileReader<File>,
+    column: usize,
+) -> Read<()> {
+    let mut file = BufReader::new(File::open(path)?);
+    for group in reader.metadata().row_groups() {
+        let column = group.column(column);
+        let (start, packed) = column.byte_range();
+        if start.saturating_add(packed) > length {
+            let packed = readable_bytes(packed);
+            return Err(format!("declares a column of {packed} beyond its end").into());
+        }
+        let unpacked = u64::try_from(column.uncompressed_size()).unwrap_or(0);
+        pages::check(&mut file, (start, packed), unpacked)?;
+    }
+    Ok(())
 }
 
 /// The end of a file; its last 8 bytes are its length and a magic number.
