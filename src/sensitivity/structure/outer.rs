@@ -106,7 +106,7 @@ impl Room {
 
     /// Adds what was joined to the sums of all units, in their own order.
     fn hand_on(&self, units: &[usize], sums: &mut [f64], width: usize) {
-        let stride = units.len().next_multiple_of(LANES);
+        let stride = padded(units.len());
         let places = units.iter().enumerate();
         let mut places: Vec<(usize, usize)> = places.map(|(place, &unit)| (unit, place)).collect();
         places.sort_unstable();
@@ -279,7 +279,8 @@ fn add_pair<V: Vectors, const R: usize>(
     units: [usize; 2],
 ) {
     let factors = units.map(|unit| factors::<V, R>(rows, unit));
-    let (both, rest) = second.split_at_mut(first.len());
+    let done = first.len();
+    let (both, rest) = second.split_at_mut(done);
     for ((Line(first), Line(second)), rows) in first.iter_mut().zip(both).zip(rows) {
         for at in (0..LANES).step_by(V::LANES) {
             let mut kept = [V::load(&first[at..]), V::load(&second[at..])];
@@ -292,7 +293,6 @@ fn add_pair<V: Vectors, const R: usize>(
             V::store(kept[1], &mut second[at..]);
         }
     }
-    let done = rows.len().min(units[0] / LANES + 1);
     add_rows::<V, R>(rest, &rows[done..], &factors[1]);
 }
 
