@@ -140,7 +140,7 @@ fn stopped() -> Error {
     }
 }
 
-/// How many lanes a trunk is run in: one for each thread where these fit into [`ROOM`], else none.
+/// How many lanes a trunk is run in: one for each of `threads` where these fit into [`ROOM`], else none.
 ///
 /// `batch` samples are run at once; values of a model of fixed batch are of that many already.
 pub(super) fn count(
@@ -242,7 +242,8 @@ mod tests {
         let found: Vec<Result<FeatureBatch>> = match lanes {
             None => {
                 let pass = Pass::new(passing).unwrap();
-                assert_eq!(pass.sessions(), engine.info().threads);
+                let batches = dataset.len().div_ceil(batch);
+                assert_eq!(pass.sessions(), engine.info().threads.min(batches));
                 pass.over(&indices).collect()
             }
             Some(count) => {

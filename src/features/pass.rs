@@ -128,7 +128,9 @@ impl Passing<'_> {
             return Ok(None);
         };
         let batch = self.input.fixed_batch().map_or(self.batch, |_| 1);
-        let threads = engine.info().threads;
+        // A lane without a batch would be a session for nothing.
+        let batches = self.dataset.len().div_ceil(self.batch.max(1));
+        let threads = engine.info().threads.min(batches);
         let weights_bytes = model.encoded_len();
         Ok(lanes::count(threads, graph, shapes, weights_bytes, batch))
     }
