@@ -1,5 +1,5 @@
 //! The program's own work, as far as no runtime does it: writing the graph of the derivatives,
-//! adding up sensitivities and covariances, cutting weights, feeding a trunk, resizing images. Run with
+//! adding up sensitivities and covariances, cutting weights, feeding a trunk, decoding and resizing images. Run with
 //! `cargo bench --bench work`.
 
 #![expect(clippy::unwrap_used, reason = "a benchmark")]
@@ -7,6 +7,7 @@
 use std::{fs, path::Path};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use image::{ExtendedColorType, codecs::jpeg::JpegEncoder};
 use onnx_prune::{
     algebra::Covariance,
     data::{DataOptions, Dataset, InputShape, Overrides, Preprocess},
@@ -264,16 +265,7 @@ fn resize(criterion: &mut Criterion) {
     let length = u16::try_from(header.len()).unwrap().to_le_bytes();
     let parts: [&[u8]; 4] = [b"\x93NUMPY\x01\x00", &length, header.as_bytes(), &pixels];
     fs::write(&path, parts.concat()).unwrap();
-    let overrides = Overrides {
-        preprocess: Some("imagenet".to_owned()),
-        ..Overrides::default()
-    };
-    let preprocess = Preprocess::find(&overrides, None, None).unwrap();
-    let dims = [None, Some(3), Some(224), Some(224)];
-    let shape = InputShape::from_dims(&dims, preprocess.layout).unwrap();
-    let mut options = DataOptions::new(shape, "images");
-    options.preprocess = preprocess;
-    let dataset = Dataset::open(&path, &options).unwrap();
+    let dataset = for_imagenet(&path);
     let indices: Vec<usize> = (0..IMAGES).collect();
     let mut group = criterion.benchmark_group("resize");
     group.throughput(Throughput::Elements(IMAGES as u64));
@@ -283,6 +275,48 @@ fn resize(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// The same from files: opened, decoded, resized, scaled. Waves and noise, 87 kB each.
+fn photographs(criterion: &mut Criterion) {
+    const IMAGES: usize = 8;
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let noise = numbers(375 * 500 * 3 + IMAGES);
+    for index in 0..IMAGES {
+        let pixels = (0..375 * 500 * 3).map(|at| {
+            let (x, y) = (at / 3 % 500, at / 1500);
+            let wave = ((x + 40 * index) as f32 / 17.0).sin() + (y as f32 / 23.0).cos();
+            (128.0 + 45.0 * wave + 30.0 * (noise[at + index] - 0.5)) as u8
+        });
+        let pixels: Vec<u8> = pixels.collect();
+        let mut file = Vec::new();
+        JpegEncoder::new_with_quality(&mut file, 90)
+            .encode(&pixels, 500, 375, ExtendedColorType::Rgb8)
+            .unwrap();
+        fs::write(folder.path().join(format!("{index}.jpg")), file).unwrap();
+    }
+    let dataset = for_imagenet(folder.path());
+    let indices: Vec<usize> = (0..IMAGES).collect();
+    let mut group = criterion.benchmark_group("photographs");
+    group.throughput(Throughput::Elements(IMAGES as u64));
+    group.bench_function("500x375 JPEG to 224x224", |bench| {
+        bench.iter(|| dataset.read(&indices).unwrap());
+    });
+    group.finish();
+}
+
+/// Images prepared as a model of ImageNet takes them.
+fn for_imagenet(path: &Path) -> Dataset {
+    let overrides = Overrides {
+        preprocess: Some("imagenet".to_owned()),
+        ..Overrides::default()
+    };
+    let preprocess = Preprocess::find(&overrides, None, None).unwrap();
+    let dims = [None, Some(3), Some(224), Some(224)];
+    let shape = InputShape::from_dims(&dims, preprocess.layout).unwrap();
+    let mut options = DataOptions::new(shape, "images");
+    options.preprocess = preprocess;
+    Dataset::open(path, &options).unwrap()
+}
+
 criterion_group!(
     benches,
     sensitivities,
@@ -290,6 +324,7 @@ criterion_group!(
     trunk_pass,
     accumulate,
     cuts,
-    resize
+    resize,
+    photographs
 );
 criterion_main!(benches);

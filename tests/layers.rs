@@ -17,9 +17,9 @@ use std::{
 
 /// A module may name modules of rows above its own line in this table, and itself.
 const LAYERS: &[&[&str]] = &[
-    &["error", "disk"],
+    &["error", "disk", "algebra"],
     &["remote"],
-    &["onnx", "data", "algebra", "shards"],
+    &["onnx", "data", "shards"],
     &["graph", "engine"],
     &["grad", "prune"],
     &["head"],

@@ -22,4 +22,4 @@ pub use product::{add_gram, part, part_mut, product, symmetrise};
 pub(crate) use tiles::{Extent, Panels, Side, Tile, multiply};
 #[cfg(test)]
 pub(crate) use vectors::MOST;
-pub(crate) use vectors::{Line, Loop, Vectors, widest};
+pub(crate) use vectors::{Line, Loop, PixelWeights, Vectors, widest};

@@ -14,6 +14,10 @@
     )
 )]
 
+mod pixels;
+
+pub(crate) use pixels::PixelWeights;
+
 /// Something that takes long.
 pub(crate) trait Loop {
     /// What it gives.
@@ -83,6 +87,17 @@ pub(crate) trait Vectors {
             rest &= rest - 1;
         }
         found
+    }
+
+    /// The weighted sum of each colour of neighbouring pixels of three bytes, four pixels for each of
+    /// these weights, rounded to a multiple of 2^[`PixelWeights::FRACTION_BITS`] and cut to a byte; the
+    /// last byte counts for nothing.
+    ///
+    /// # Panics
+    /// When there are fewer than [`PixelWeights::READ`] bytes from the first on of a group of pixels.
+    #[inline(always)]
+    fn weigh(pixels: &[u8], weights: &[PixelWeights]) -> [u8; 4] {
+        pixels::weigh(pixels, weights)
     }
 
     /// Half as many f64, in one register; what follows is as above.
@@ -183,7 +198,7 @@ mod x86 {
         _mm512_storeu_pd, _mm512_storeu_ps,
     };
 
-    use super::Vectors;
+    use super::{PixelWeights, Vectors, pixels};
 
     /// AVX2 and FMA; only to be used where these are.
     pub(super) struct Eights;
@@ -230,6 +245,11 @@ mod x86 {
         fn prefetch(numbers: &[f32], ahead: usize) {
             // SAFETY: no address is wrong to ask for; nothing is read.
             unsafe { _mm_prefetch::<_MM_HINT_T0>(numbers.as_ptr().wrapping_add(ahead).cast()) }
+        }
+
+        #[inline(always)]
+        fn weigh(pixels: &[u8], weights: &[PixelWeights]) -> [u8; 4] {
+            pixels::weigh_with_avx2(pixels, weights)
         }
 
         type Doubles = __m256d;
@@ -321,6 +341,11 @@ mod x86 {
         fn prefetch(numbers: &[f32], ahead: usize) {
             // SAFETY: no address is wrong to ask for; nothing is read.
             unsafe { _mm_prefetch::<_MM_HINT_T0>(numbers.as_ptr().wrapping_add(ahead).cast()) }
+        }
+
+        #[inline(always)]
+        fn weigh(pixels: &[u8], weights: &[PixelWeights]) -> [u8; 4] {
+            pixels::weigh_with_avx2(pixels, weights)
         }
 
         type Doubles = __m512d;

@@ -8,14 +8,18 @@
 //! the width (python-pillow/Pillow#9549; 500x333 to 224x224 for one), which changes pixels at hard edges by up to 23
 //! levels (bicubic); the order models were trained with is kept here.
 
+mod passes;
+
 use std::{f64::consts::PI, ops::Range, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
+use crate::algebra::PixelWeights;
 use crate::error::{Error, Result};
+use passes::{columns, rows};
 
 /// Fraction bits of a weight: 32 bits less 8 for the pixel and 2 for the sum (`PRECISION_BITS`).
-const FRACTION_BITS: u32 = 32 - 8 - 2;
+const FRACTION_BITS: u32 = PixelWeights::FRACTION_BITS;
 
 /// A Pillow resampling filter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -259,67 +263,6 @@ fn clip(sum: i32) -> u8 {
 }
 
 const HALF: i32 = 1 << (FRACTION_BITS - 1);
-
-/// The horizontal pass.
-fn columns(bytes: &[u8], (width, channels): (usize, usize), weights: &Weights) -> Vec<u8> {
-    match channels {
-        1 => columns_of::<1>(bytes, width, weights),
-        3 => columns_of::<3>(bytes, width, weights),
-        _ => columns_of_any(bytes, (width, channels), weights),
-    }
-}
-
-/// The sums of a pixel's channels stay in registers.
-fn columns_of<const CHANNELS: usize>(bytes: &[u8], width: usize, weights: &Weights) -> Vec<u8> {
-    let (pixels, _) = bytes.as_chunks::<CHANNELS>();
-    let mut out = Vec::with_capacity(pixels.len() / width * weights.spans.len());
-    for row in pixels.chunks_exact(width) {
-        out.extend(weights.spans().map(|(start, span)| {
-            let mut sums = [HALF; CHANNELS];
-            for (pixel, weight) in row[start..start + span.len()].iter().zip(span) {
-                for (sum, &value) in sums.iter_mut().zip(pixel) {
-                    *sum += i32::from(value) * weight;
-                }
-            }
-            sums.map(clip)
-        }));
-    }
-    out.into_flattened()
-}
-
-fn columns_of_any(bytes: &[u8], (width, channels): (usize, usize), weights: &Weights) -> Vec<u8> {
-    let mut out = Vec::with_capacity(bytes.len() / width * weights.spans.len());
-    for row in bytes.chunks_exact(width * channels) {
-        for (start, span) in weights.spans() {
-            let pixels = &row[start * channels..(start + span.len()) * channels];
-            for channel in 0..channels {
-                let values = pixels[channel..].iter().step_by(channels);
-                let sum = values.zip(span).fold(HALF, |sum, (&value, weight)| {
-                    sum + i32::from(value) * weight
-                });
-                out.push(clip(sum));
-            }
-        }
-    }
-    out
-}
-
-/// The vertical pass; `stride` is a row's length in bytes, and `bytes` begin with row `first` of the source.
-fn rows(bytes: &[u8], stride: usize, first: usize, weights: &Weights) -> Vec<u8> {
-    let mut out = Vec::with_capacity(stride * weights.spans.len());
-    let mut sums = vec![HALF; stride];
-    for (start, span) in weights.spans() {
-        sums.fill(HALF);
-        let source = bytes[(start - first) * stride..].chunks_exact(stride);
-        for (row, weight) in source.zip(span) {
-            for (sum, &pixel) in sums.iter_mut().zip(row) {
-                *sum += i32::from(pixel) * weight;
-            }
-        }
-        out.extend(sums.iter().map(|&sum| clip(sum)));
-    }
-    out
-}
 
 fn nearest(
     bytes: &[u8],
