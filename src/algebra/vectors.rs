@@ -100,6 +100,30 @@ pub(crate) trait Vectors {
         pixels::weigh(pixels, weights)
     }
 
+    /// Which of the first sixteen numbers, or fewer, are not 0, the first as the lowest bit.
+    #[inline(always)]
+    fn others_than_0(numbers: &[f32]) -> u16 {
+        let numbers = numbers.iter().take(16).enumerate();
+        numbers.fold(0, |mask, (at, &number)| {
+            mask | u16::from(number != 0.0) << at
+        })
+    }
+
+    /// Puts the places of the bits that are set, counted from `first` on, to the front of `target`, as
+    /// [`Vectors::pick`] does with numbers.
+    ///
+    /// # Panics
+    /// As [`Vectors::pick`].
+    #[inline(always)]
+    fn pick_places(first: u32, mask: u16, target: &mut [u32]) {
+        let (mut rest, mut found) = (mask, 0);
+        while rest != 0 {
+            target[found] = first + rest.trailing_zeros();
+            found += 1;
+            rest &= rest - 1;
+        }
+    }
+
     /// Half as many f64, in one register; what follows is as above.
     type Doubles: Copy;
 
@@ -191,11 +215,12 @@ impl Vectors for Plain {
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use std::arch::x86_64::{
-        __m256, __m256d, __m512, __m512d, _MM_HINT_T0, _mm_prefetch, _mm256_fmadd_pd,
+        __m256, __m256d, __m512, __m512d, _CMP_NEQ_UQ, _MM_HINT_T0, _mm_prefetch, _mm256_fmadd_pd,
         _mm256_fmadd_ps, _mm256_loadu_pd, _mm256_loadu_ps, _mm256_set1_pd, _mm256_set1_ps,
-        _mm256_storeu_pd, _mm256_storeu_ps, _mm512_fmadd_pd, _mm512_fmadd_ps, _mm512_loadu_pd,
-        _mm512_loadu_ps, _mm512_maskz_compress_ps, _mm512_set1_pd, _mm512_set1_ps,
-        _mm512_storeu_pd, _mm512_storeu_ps,
+        _mm256_storeu_pd, _mm256_storeu_ps, _mm512_add_epi32, _mm512_cmp_ps_mask, _mm512_fmadd_pd,
+        _mm512_fmadd_ps, _mm512_loadu_pd, _mm512_loadu_ps, _mm512_maskz_compress_epi32,
+        _mm512_maskz_compress_ps, _mm512_set_epi32, _mm512_set1_epi32, _mm512_set1_pd,
+        _mm512_set1_ps, _mm512_storeu_epi32, _mm512_storeu_pd, _mm512_storeu_ps,
     };
 
     use super::{PixelWeights, Vectors, pixels};
@@ -346,6 +371,32 @@ mod x86 {
         #[inline(always)]
         fn weigh(pixels: &[u8], weights: &[PixelWeights]) -> [u8; 4] {
             pixels::weigh_with_avx2(pixels, weights)
+        }
+
+        #[inline(always)]
+        fn others_than_0(numbers: &[f32]) -> u16 {
+            let Some(numbers) = numbers.first_chunk::<16>() else {
+                return Eights::others_than_0(numbers);
+            };
+            let (lanes, zeros) = (Self::load(numbers), Self::splat(0.0));
+            // SAFETY: AVX-512 is there.
+            unsafe { _mm512_cmp_ps_mask::<_CMP_NEQ_UQ>(lanes, zeros) }
+        }
+
+        #[inline(always)]
+        fn pick_places(first: u32, mask: u16, target: &mut [u32]) {
+            let Some(room) = target.first_chunk_mut::<16>() else {
+                return Eights::pick_places(first, mask, target);
+            };
+            // SAFETY: there is room for sixteen numbers, and AVX-512.
+            unsafe {
+                let places = _mm512_add_epi32(
+                    _mm512_set1_epi32(first.cast_signed()),
+                    _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0),
+                );
+                let picked = _mm512_maskz_compress_epi32(mask, places);
+                _mm512_storeu_epi32(room.as_mut_ptr().cast(), picked);
+            }
         }
 
         type Doubles = __m512d;

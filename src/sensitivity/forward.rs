@@ -1,5 +1,7 @@
 //! The values that the sinks read.
 
+use std::borrow::Cow;
+
 use super::{
     Request,
     cells::{Cells, LayerView, SinkCells, views},
@@ -15,15 +17,16 @@ use crate::{
 /// Computes values of the head from the features.
 pub(super) struct Forward {
     session: Option<Box<dyn Session>>,
-    features: Vec<String>,
+    /// Names of the features, and of the value that is given with them.
+    given: Vec<String>,
     wanted: Vec<Source>,
 }
 
 /// Where a wanted value comes from.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Source {
-    /// It is a feature itself.
-    Feature(usize),
+    /// It is a feature itself, or another value that is given.
+    Given(usize),
     /// An output of the session.
     Output(usize),
 }
@@ -34,38 +37,56 @@ impl Forward {
     /// # Errors
     /// [`Error::Engine`] when the engine cannot load it.
     pub(super) fn new(request: Request<'_>, wanted: &[ValueId]) -> Result<Self> {
+        Self::from(request, &request.head.features, wanted)
+    }
+
+    /// As [`Forward::new`], for batches that come with the value `made`, behind the features.
+    ///
+    /// # Errors
+    /// As [`Forward::new`].
+    pub(super) fn behind(request: Request<'_>, made: ValueId, wanted: &[ValueId]) -> Result<Self> {
+        let given = request.head.features.iter().copied().chain([made]);
+        Self::from(request, &given.collect::<Vec<_>>(), wanted)
+    }
+
+    fn from(request: Request<'_>, given: &[ValueId], wanted: &[ValueId]) -> Result<Self> {
         let Request {
             graph,
             shapes,
-            head,
             engine,
             ..
         } = request;
-        let (computed, sources) = sources(&head.features, wanted);
+        let (computed, sources) = sources(given, wanted);
         let session = if computed.is_empty() {
             None
         } else {
-            let model = graph::extract(graph, shapes, &head.features, &computed)?;
+            let model = graph::extract(graph, shapes, given, &computed)?;
             Some(engine.load(&model)?)
         };
+        let given = given.iter().map(|&id| graph.name(id).to_owned());
         Ok(Self {
             session,
-            features: names(request),
+            given: given.collect(),
             wanted: sources,
         })
     }
 
     /// The wanted values for one batch.
-    pub(super) fn run(&mut self, batch: &FeatureBatch) -> Result<Vec<Tensor>> {
+    pub(super) fn run<'b>(&mut self, batch: &'b FeatureBatch) -> Result<Vec<Cow<'b, Tensor>>> {
+        let given: Vec<&Tensor> = batch.values.iter().collect();
+        self.run_given(&given)
+    }
+
+    /// As [`Forward::run`], of the features and the value that comes with them.
+    pub(super) fn run_given<'g>(&mut self, given: &[&'g Tensor]) -> Result<Vec<Cow<'g, Tensor>>> {
         let outputs = match &mut self.session {
             Some(session) => {
-                let inputs = inputs(session.as_ref(), &self.features, batch)?;
+                let inputs = inputs(session.as_ref(), &self.given, given);
                 session.run(&inputs)?
             }
             None => Vec::new(),
         };
-        let wanted = self.wanted.iter();
-        wanted.map(|source| source.pick(batch, &outputs)).collect()
+        picked(&self.wanted, given, outputs)
     }
 }
 
@@ -99,7 +120,7 @@ impl SinkValues {
 /// Arranges values, one per sink, layer by layer.
 pub(super) fn arranged(
     layers: &[LayerView],
-    values: Vec<Tensor>,
+    values: Vec<Cow<'_, Tensor>>,
     batch: &FeatureBatch,
 ) -> Result<SinkCells> {
     let mut values = values.into_iter();
@@ -107,7 +128,7 @@ pub(super) fn arranged(
     for layer in layers {
         let mut cells = Vec::with_capacity(layer.sinks.len());
         for (sink, value) in layer.sinks.iter().zip(&mut values) {
-            let found = sink.values(value, batch.rows)?;
+            let found = sink.values(value.into_owned(), batch.rows)?;
             check_finite(layer, &found, batch.samples, "value")?;
             cells.push(found);
         }
@@ -117,11 +138,11 @@ pub(super) fn arranged(
 }
 
 /// Which of `wanted` must be computed, each once, and where each then comes from.
-pub(super) fn sources(features: &[ValueId], wanted: &[ValueId]) -> (Vec<ValueId>, Vec<Source>) {
+pub(super) fn sources(given: &[ValueId], wanted: &[ValueId]) -> (Vec<ValueId>, Vec<Source>) {
     let mut computed: Vec<ValueId> = Vec::new();
     let sources = wanted.iter().map(|id| {
-        if let Some(feature) = features.iter().position(|feature| feature == id) {
-            return Source::Feature(feature);
+        if let Some(place) = given.iter().position(|given| given == id) {
+            return Source::Given(place);
         }
         let known = computed.iter().position(|other| other == id);
         Source::Output(known.unwrap_or_else(|| {
@@ -133,18 +154,26 @@ pub(super) fn sources(features: &[ValueId], wanted: &[ValueId]) -> (Vec<ValueId>
     (computed, sources)
 }
 
-impl Source {
-    /// The value itself; `outputs` are those of the computed values.
-    pub(super) fn pick(self, batch: &FeatureBatch, outputs: &[Tensor]) -> Result<Tensor> {
-        let (values, index) = match self {
-            Self::Feature(index) => (batch.values.as_slice(), index),
-            Self::Output(index) => (outputs, index),
-        };
-        values.get(index).cloned().ok_or_else(|| Error::Invalid {
-            site: Site::value("features"),
-            what: "the runtime gave fewer values than it was asked for".to_owned(),
-        })
-    }
+/// The wanted values themselves; `outputs` are those of the computed values.
+pub(super) fn picked<'g>(
+    wanted: &[Source],
+    given: &[&'g Tensor],
+    outputs: Vec<Tensor>,
+) -> Result<Vec<Cow<'g, Tensor>>> {
+    let mut outputs: Vec<Option<Tensor>> = outputs.into_iter().map(Some).collect();
+    let sources = wanted.iter().enumerate();
+    let values = sources.map(|(at, source)| match *source {
+        Source::Given(place) => given.get(place).map(|&value| Cow::Borrowed(value)),
+        Source::Output(place) if wanted[at + 1..].contains(source) => {
+            outputs.get(place).cloned().flatten().map(Cow::Owned)
+        }
+        Source::Output(place) => outputs.get_mut(place)?.take().map(Cow::Owned),
+    });
+    let values: Option<Vec<Cow<'_, Tensor>>> = values.collect();
+    values.ok_or_else(|| Error::Invalid {
+        site: Site::value("features"),
+        what: "the runtime gave fewer values than it was asked for".to_owned(),
+    })
 }
 
 /// Names of the features, in the order of a batch.
@@ -155,18 +184,18 @@ pub(super) fn names(request: Request<'_>) -> Vec<String> {
         .collect()
 }
 
-/// The features that a session asks for.
-pub(super) fn inputs<'b>(
+/// Those of the given values that a session asks for.
+pub(super) fn inputs<'g>(
     session: &dyn Session,
-    names: &'b [String],
-    batch: &'b FeatureBatch,
-) -> Result<Vec<(&'b str, &'b Tensor)>> {
+    names: &'g [String],
+    given: &[&'g Tensor],
+) -> Vec<(&'g str, &'g Tensor)> {
     let ports = session.inputs().iter();
     let known = ports.filter_map(|port| {
         let place = names.iter().position(|name| *name == port.name)?;
-        Some((names[place].as_str(), batch.values.get(place)?))
+        Some((names[place].as_str(), *given.get(place)?))
     });
-    Ok(known.collect())
+    known.collect()
 }
 
 /// Refuses cells with NaN or infinite numbers.

@@ -124,7 +124,8 @@ impl HeadGradient {
         seed: &Tensor,
         with_values: bool,
     ) -> Result<(SinkCells, Option<SinkCells>)> {
-        let mut inputs = forward::inputs(self.session.as_ref(), &self.features, batch)?;
+        let given: Vec<&Tensor> = batch.values.iter().collect();
+        let mut inputs = forward::inputs(self.session.as_ref(), &self.features, &given);
         inputs.push((&self.seed, seed));
         let mut outputs = self.session.run(&inputs)?;
         let sinks: usize = self.layers.iter().map(|layer| layer.sinks.len()).sum();
@@ -141,9 +142,7 @@ impl HeadGradient {
             all.push(cells);
         }
         let values = if with_values && !self.values.is_empty() {
-            let picked = self.values.iter();
-            let picked = picked.map(|source| source.pick(batch, &computed));
-            let picked = picked.collect::<Result<_>>()?;
+            let picked = forward::picked(&self.values, &given, computed)?;
             Some(forward::arranged(&self.layers, picked, batch)?)
         } else {
             None

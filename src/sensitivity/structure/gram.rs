@@ -15,7 +15,7 @@ use ndarray::Array2;
 use rayon::prelude::*;
 
 use super::{groups::Group, matrix::Matrix, outer, passes::Pass};
-use crate::algebra::{Extent, Panels, Side, multiply};
+use crate::algebra::{Extent, Loop, Panels, Side, Tile, Vectors, multiply, widest};
 
 /// Rows of C that one task adds to.
 const ROWS: usize = 128;
@@ -141,16 +141,41 @@ fn squares(
     });
     let mut squares = vec![0.0; columns.len()];
     multiply(triangle, right, Extent::Triangle, &mut |tile| {
-        let squares = &mut squares[tile.column..tile.column + tile.columns];
+        widest(Close {
+            tile,
+            weights: right,
+            squares: &mut squares[tile.column..tile.column + tile.columns],
+        });
+    });
+    squares
+}
+
+/// Adds `(C W)_ui W_ui` of the units of a tile to the sums of its columns.
+struct Close<'c> {
+    /// Of `C W`.
+    tile: &'c Tile<'c>,
+    weights: &'c Panels,
+    squares: &'c mut [f64],
+}
+
+impl Loop for Close<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<V: Vectors>(self) {
+        let Self {
+            tile,
+            weights,
+            squares,
+        } = self;
         for (unit, line) in (tile.row..).zip(tile.lines()) {
-            let weights = right.part(unit, tile.column);
+            let weights = weights.part(unit, tile.column);
             let terms = squares.iter_mut().zip(line).zip(weights);
             terms.for_each(|((square, product), weight)| {
                 *square += f64::from(*product) * f64::from(*weight);
             });
         }
-    });
-    squares
+    }
 }
 
 /// Some columns of rows, for one side of a product over the rows.

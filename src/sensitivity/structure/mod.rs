@@ -17,6 +17,7 @@
 mod approximation;
 mod chain;
 mod device;
+mod first;
 mod gram;
 mod groups;
 mod last;
@@ -67,7 +68,7 @@ const ROWS_BYTES: usize = 64 << 20;
 /// Most samples that are compared with one another.
 const COMPARED: usize = 512;
 
-/// Most samples whose own products are held, a matrix for every 128 of them.
+/// Most samples whose own products are held, a matrix for every 256 of them.
 const ALONE: usize = 1024;
 
 /// Blocks whose samples are compared before the first of them is worked on.
@@ -82,6 +83,9 @@ const KEPT_ROWS: usize = 16_384;
 
 /// What is said of sums of squares without the derivatives.
 const GRAM: &str = "by sums of products of cotangents";
+
+/// What is said of features that are mostly 0, and read by [`first`].
+const WITHOUT_ZEROS: &str = "read without zeros";
 
 /// Samples that approximations are checked on.
 const CHECKED: usize = 64;
@@ -179,6 +183,9 @@ impl Structure {
         sums: &mut [&mut [PowerSums]],
     ) -> Result<Option<SinkCells>> {
         let mut pass = self.passes.run(batch, &self.layers, self.classes)?;
+        if pass.without_zeros {
+            self.used.insert((0, WITHOUT_ZEROS));
+        }
         if self.checked.is_none() && self.approximation.is_any() {
             self.checked = Some(self.check(&mut pass, batch.samples.min(CHECKED))?);
         }

@@ -17,9 +17,9 @@ const CLASSES: usize = 32;
 /// Most units; their matrix is then 4 MB.
 const UNITS: usize = 1024;
 
-/// Samples whose products are added in f32 before they go to an f64: 128 roundings, which add up to
-/// 7e-7 where they are random.
-const TOGETHER: usize = 128;
+/// Samples whose products are added in f32 before they go to an f64: 256 roundings, which add up to
+/// 1e-6 where they are random.
+const TOGETHER: usize = 256;
 
 /// Most rows of a sample whose numbers stay in registers at once.
 const MOST_ROWS: usize = 10;
@@ -346,6 +346,7 @@ mod tests {
             shares: Some(numbers(samples * classes, 0.25)),
             rows: Counting::all(classes),
             values: None,
+            without_zeros: false,
         }
     }
 
@@ -403,7 +404,7 @@ mod tests {
                     assert!(pool.install(|| add(&last, &pass, batch, &mut sums, &mut room)));
                 }
                 for (found, right) in sums.iter().zip(&right) {
-                    // Up to 128 samples are added in f32.
+                    // Up to 256 samples are added in f32.
                     let off = (found - right).abs();
                     assert!(
                         off <= 1e-6 * largest,

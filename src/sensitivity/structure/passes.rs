@@ -4,6 +4,7 @@ use rayon::prelude::*;
 
 use super::{
     chain::{Bend, Chain},
+    first::{First, is_sparse},
     last::are_finite,
 };
 use crate::{
@@ -24,6 +25,8 @@ use crate::{
 /// Runs the head forward, and the slopes of its bends.
 pub(super) struct Passes {
     forward: Forward,
+    /// For batches that are mostly 0, where that pays.
+    first: Option<First>,
     slopes: Vec<Slopes>,
     ending: Tail,
     with_values: bool,
@@ -64,6 +67,8 @@ pub(super) struct Pass {
     pub(super) rows: Rows,
     /// The layers' values, where they were asked for.
     pub(super) values: Option<SinkCells>,
+    /// Whether features that are 0 were not multiplied.
+    pub(super) without_zeros: bool,
 }
 
 /// Which class rows of the derivatives are looked at.
@@ -131,6 +136,7 @@ impl Passes {
         let slopes = bends().zip(widths);
         Ok(Self {
             forward: Forward::new(request, &wanted)?,
+            first: First::of(request, chain, &wanted)?,
             slopes: slopes
                 .map(|(bend, width)| Slopes::new(request, bend, width))
                 .collect::<Result<_>>()?,
@@ -146,7 +152,12 @@ impl Passes {
         layers: &[LayerView],
         classes: usize,
     ) -> Result<Pass> {
-        let mut values = self.forward.run(batch)?;
+        let first = self.first.as_mut().filter(|_| is_sparse(batch));
+        let without_zeros = first.is_some();
+        let mut values = match first {
+            Some(first) => first.run(batch)?,
+            None => self.forward.run(batch)?,
+        };
         let rest = values.split_off(self.slopes.len());
         let bends = self.slopes.iter_mut().zip(&values).zip(&layers[1..]);
         let slopes = bends.map(|((slopes, value), layer)| {
@@ -185,6 +196,7 @@ impl Passes {
             shares,
             rows: Rows::all(classes),
             values,
+            without_zeros,
         })
     }
 }

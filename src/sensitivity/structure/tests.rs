@@ -2,6 +2,7 @@
 
 mod cases;
 mod device;
+mod zeros;
 
 use super::{Structure, chain::Chain, has_worst_case, worst_case};
 use crate::{
