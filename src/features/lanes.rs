@@ -1,13 +1,14 @@
-//! A small trunk in several sessions of one thread each, side by side: lanes.
+//! A trunk in several sessions of one thread each, side by side: lanes.
 //!
 //! Every lane reads, decodes and runs batches of its own, so that no thread waits for another in the middle of a batch:
-//! where a batch takes a millisecond, threads that share one session wait for each other as long as they compute. Lane
-//! `l` of `L` takes the batches `l`, `l + L`, `l + 2 L`, ..., and they are handed on in order; who takes them sees the
+//! threads that share one session wait for each other at every operator, all the more where others decode beside them.
+//! A lane that is free takes the next batch, and batches are handed on in order; who takes them sees the
 //! same batches, and the first error, whatever the number of lanes.
 
 use std::{
+    collections::BTreeMap,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::mpsc::{Receiver, SyncSender, sync_channel},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread::{Builder, JoinHandle},
 };
 
@@ -19,34 +20,43 @@ use crate::{
     onnx::Dim,
 };
 
-/// Bytes that the sessions of all lanes may take together, weights and values.
-const ROOM: u64 = 256 << 20;
+/// Bytes that the session of one lane may take, weights and values: that of VGG16 takes 270 MB.
+const LANE_ROOM: u64 = 512 << 20;
 
-/// Batches that wait for being taken, per lane: enough that a lane goes on while others are scored.
-const WAITING: usize = 2;
+/// Bytes that the sessions of all lanes may take together.
+const ROOM: u64 = 2 << 30;
+
+/// Batches that are begun ahead of the one that is wanted next, per lane: enough that a lane goes on while others are scored.
+const AHEAD: usize = 3;
 
 /// Batches of features, computed in lanes.
 pub(super) struct Lanes {
-    lanes: Vec<Lane>,
-    /// The one whose batch is next.
-    next: usize,
-    /// Batches still to come.
-    left: usize,
+    threads: Vec<JoinHandle<()>>,
+    queue: Arc<Queue>,
 }
 
-struct Lane {
-    receiver: Option<Receiver<Result<FeatureBatch>>>,
-    thread: Option<JoinHandle<()>>,
-}
-
-/// The batches of one lane.
-struct Work {
-    trunk: Trunk,
+/// The batches, in line for being computed and for being handed on.
+struct Queue {
     input: ModelInput,
     dataset: Dataset,
     /// Positions in the data set.
     batches: Vec<Vec<usize>>,
-    sender: SyncSender<Result<FeatureBatch>>,
+    /// See [`AHEAD`], of all lanes.
+    ahead: usize,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// Number of batches that were begun.
+    begun: usize,
+    /// Number of batches that were handed on.
+    taken: usize,
+    /// Those that are done and wait for their turn.
+    done: BTreeMap<usize, Result<FeatureBatch>>,
+    /// Nobody wants any more.
+    is_closed: bool,
 }
 
 impl Lanes {
@@ -58,49 +68,66 @@ impl Lanes {
         indices: &[usize],
         batch: usize,
     ) -> Self {
-        let count = trunks.len();
-        let lanes = trunks.into_iter().enumerate().map(|(lane, trunk)| {
-            let (sender, receiver) = sync_channel(WAITING);
-            let batches = indices.chunks(batch).skip(lane).step_by(count);
-            let work = Work {
-                trunk,
-                input: input.clone(),
-                dataset: dataset.clone(),
-                batches: batches.map(<[usize]>::to_vec).collect(),
-                sender,
-            };
-            let thread = Builder::new().name(format!("onnx-prune-lane-{lane}"));
-            Lane {
-                receiver: Some(receiver),
-                // Where it does not start, nothing is received, which is an error then.
-                thread: thread.spawn(move || work.run()).ok(),
-            }
+        let queue = Arc::new(Queue {
+            input: input.clone(),
+            dataset: dataset.clone(),
+            batches: indices.chunks(batch).map(<[usize]>::to_vec).collect(),
+            ahead: trunks.len() * AHEAD,
+            state: Mutex::default(),
+            changed: Condvar::new(),
         });
-        Self {
-            lanes: lanes.collect(),
-            next: 0,
-            left: indices.len().div_ceil(batch),
-        }
+        let start = |(lane, trunk)| {
+            let queue = queue.clone();
+            let thread = Builder::new().name(format!("onnx-prune-lane-{lane}"));
+            // Where one does not start, the others do its work.
+            thread.spawn(move || queue.run(trunk)).ok()
+        };
+        let threads = trunks.into_iter().enumerate().filter_map(start).collect();
+        Self { threads, queue }
     }
 }
 
-impl Work {
-    fn run(mut self) {
-        for batch in std::mem::take(&mut self.batches) {
+impl Queue {
+    fn run(&self, mut trunk: Trunk) {
+        while let Some(at) = self.begin() {
             // An error here is the same error for whoever waits for the batch.
-            let features = catch_unwind(AssertUnwindSafe(|| self.features(&batch)));
-            let features = features.unwrap_or_else(|_| Err(stopped()));
-            let failed = features.is_err();
-            // Nobody listens any more where this fails.
-            if self.sender.send(features).is_err() || failed {
-                return;
-            }
+            let features = catch_unwind(AssertUnwindSafe(|| self.features(&mut trunk, at)));
+            self.end(at, features.unwrap_or_else(|_| Err(stopped())));
         }
     }
 
-    fn features(&mut self, batch: &[usize]) -> Result<FeatureBatch> {
-        let samples = self.dataset.read_alone(batch)?;
-        self.trunk.run(self.input.samples(samples)?)
+    fn features(&self, trunk: &mut Trunk, at: usize) -> Result<FeatureBatch> {
+        let samples = self.dataset.read_alone(&self.batches[at])?;
+        trunk.run(self.input.samples(samples)?)
+    }
+
+    /// The next batch for a lane, as soon as it is not too far ahead.
+    fn begin(&self) -> Option<usize> {
+        let is_early = |state: &mut State| {
+            let is_left = !state.is_closed && state.begun < self.batches.len();
+            is_left && state.begun >= state.taken + self.ahead
+        };
+        let waited = self.changed.wait_while(self.state(), is_early);
+        let mut state = waited.unwrap_or_else(PoisonError::into_inner);
+        if state.is_closed || state.begun >= self.batches.len() {
+            return None;
+        }
+        state.begun += 1;
+        Some(state.begun - 1)
+    }
+
+    fn end(&self, at: usize, features: Result<FeatureBatch>) {
+        let mut state = self.state();
+        if features.is_err() {
+            // All batches before it were begun, and their features or errors come first.
+            state.begun = self.batches.len();
+        }
+        state.done.insert(at, features);
+        self.changed.notify_all();
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -108,27 +135,35 @@ impl Iterator for Lanes {
     type Item = Result<FeatureBatch>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.left == 0 {
+        let queue = &self.queue;
+        let mut state = queue.state();
+        if state.taken >= queue.batches.len() {
             return None;
         }
-        let receiver = self.lanes.get(self.next)?.receiver.as_ref()?;
-        let received = receiver.recv().unwrap_or_else(|_| Err(stopped()));
-        self.next = (self.next + 1) % self.lanes.len();
-        self.left = if received.is_ok() { self.left - 1 } else { 0 };
-        Some(received)
+        if self.threads.is_empty() {
+            state.taken = queue.batches.len();
+            return Some(Err(stopped()));
+        }
+        let is_coming = |state: &mut State| !state.done.contains_key(&state.taken);
+        let waited = queue.changed.wait_while(state, is_coming);
+        let mut state = waited.unwrap_or_else(PoisonError::into_inner);
+        let at = state.taken;
+        let features = state.done.remove(&at)?;
+        state.taken = match features {
+            Ok(_) => at + 1,
+            Err(_) => queue.batches.len(),
+        };
+        queue.changed.notify_all();
+        Some(features)
     }
 }
 
 impl Drop for Lanes {
     fn drop(&mut self) {
-        // Closing all channels first: no lane waits then for its batch to be taken.
-        for lane in &mut self.lanes {
-            lane.receiver = None;
-        }
-        for lane in &mut self.lanes {
-            if let Some(thread) = lane.thread.take() {
-                let _ = thread.join();
-            }
+        self.queue.state().is_closed = true;
+        self.queue.changed.notify_all();
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
         }
     }
 }
@@ -140,7 +175,7 @@ fn stopped() -> Error {
     }
 }
 
-/// How many lanes a trunk is run in: one for each of `threads` where these fit into [`ROOM`], else none.
+/// How many lanes a trunk is run in: one for each of `threads` where they fit into [`LANE_ROOM`] and [`ROOM`], else none.
 ///
 /// `batch` samples are run at once; values of a model of fixed batch are of that many already.
 pub(super) fn count(
@@ -152,7 +187,7 @@ pub(super) fn count(
 ) -> Option<usize> {
     let values = live_bytes(graph, shapes)?.checked_mul(batch as u64)?;
     let lane = values.checked_add(weights_bytes as u64)?;
-    let fits = lane.checked_mul(threads as u64)? <= ROOM;
+    let fits = lane <= LANE_ROOM && lane.checked_mul(threads as u64)? <= ROOM;
     (threads > 1 && fits).then_some(threads)
 }
 
@@ -324,10 +359,12 @@ mod tests {
             ((2, 1000, 32), Some(2)),
             // One thread reads ahead of the session instead.
             ((1, 1000, 32), None),
-            ((2, (ROOM / 2) as usize - 1024, 1), Some(2)),
-            ((2, (ROOM / 2) as usize, 1), None),
-            ((2, 1000, 1 << 23), None),
-            ((200, 2 << 20, 32), None),
+            ((2, LANE_ROOM as usize - 1024, 1), Some(2)),
+            ((2, LANE_ROOM as usize, 1), None),
+            ((4, LANE_ROOM as usize - 1024, 1), Some(4)),
+            ((5, LANE_ROOM as usize - 1024, 1), None),
+            ((2, 1000, 1 << 24), None),
+            ((200, 20 << 20, 32), None),
             ((usize::MAX, 1000, 32), None),
         ];
         for ((threads, weights, batch), expected) in cases {

@@ -1,8 +1,9 @@
 //! The trunk run over samples of a data set, batch by batch, in order.
 //!
-//! A small trunk runs in [`lanes`]; any other in one session with all threads, while the next batch is read.
+//! It runs in [`lanes`] where these fit into memory, else in one session with all threads, while the next batch is read.
 
 use prost::Message;
+use rayon::prelude::*;
 
 use super::{
     FeatureBatch, ModelInput, Trunk,
@@ -66,7 +67,8 @@ impl<'p> Pass<'p> {
     pub(crate) fn new(passing: Passing<'p>) -> Result<Self> {
         let way = match (passing.lanes()?, passing.engine.with_one_thread()) {
             (Some(count), Some(engine)) => {
-                let trunks = (0..count).map(|_| passing.trunk(&*engine));
+                // Side by side as well: loading prepares the weights for the processor.
+                let trunks = (0..count).into_par_iter().map(|_| passing.trunk(&*engine));
                 Way::Lanes(trunks.collect::<Result<_>>()?)
             }
             _ => Way::Whole(passing.trunk(passing.engine)?),
@@ -146,7 +148,7 @@ impl Features<'_> {
         let samples = self.passing.input.samples(samples)?;
         match &mut self.running {
             Running::Whole(trunk, _) => trunk.run(samples),
-            // A small one, wanted twice in a run at most.
+            // Wanted twice in a run at most, where the file does not tell how features are laid out.
             Running::Lanes(_) => self.passing.trunk(self.passing.engine)?.run(samples),
         }
     }
