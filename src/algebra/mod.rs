@@ -21,7 +21,7 @@ pub use cholesky::{Cholesky, NotPositiveDefinite};
 pub use covariance::{Covariance, CrossCovariance};
 pub(crate) use picks::Picks;
 pub use product::{add_gram, part, part_mut, product, symmetrise};
-pub(crate) use sparse::{Strips, add_sparse};
+pub(crate) use sparse::{Columns, Sparse, SparseRow, Strips, add_held, add_sparse};
 pub(crate) use tiles::{Extent, Panels, Side, Tile, multiply};
 #[cfg(test)]
 pub(crate) use vectors::MOST;

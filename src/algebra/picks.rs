@@ -30,6 +30,16 @@ impl Picks {
         })
     }
 
+    /// The places, in rising order.
+    pub(crate) fn places(&self) -> Vec<usize> {
+        let masks = self.masks.iter().enumerate();
+        let places = masks.flat_map(|(at, mask)| {
+            let set = (0..EACH).filter(move |bit| mask >> bit & 1 == 1);
+            set.map(move |bit| at * EACH + bit)
+        });
+        places.collect()
+    }
+
     /// Adds those of `row` to `target`; `buffer` may hold anything.
     ///
     /// # Panics
@@ -91,6 +101,7 @@ mod tests {
             let expected: Vec<f32> = places.iter().map(|&at| row[at]).collect();
             let (mut found, mut buffer) = (vec![7.0], Vec::new());
             let picks = Picks::new(places).unwrap();
+            assert_eq!(picks.places(), *places);
             picks.extend(&mut found, &row, &mut buffer);
             assert_eq!(found[1..], expected, "{most} lanes");
         }

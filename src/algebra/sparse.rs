@@ -4,9 +4,13 @@
 //! in [`Strips`] of as many columns as registers hold sums of, in blocks of lines that stay in the
 //! nearest cache while all rows pass. The sums of one element are taken in order, in f32.
 
+mod held;
+
 use std::ops::Range;
 
 use rayon::prelude::*;
+
+pub(crate) use held::{Columns, Sparse, SparseRow, add_held};
 
 use super::{Loop, Vectors, widest};
 
@@ -20,20 +24,33 @@ const AHEAD: usize = 8;
 /// Numbers that are looked at together.
 const EACH: usize = 16;
 
-/// Vectors of a strip: the most, then what is left of the columns in as few as can be.
-const WIDTHS: [usize; 4] = [8, 4, 2, 1];
+/// The places of a block.
+const PLACES: [[u32; EACH]; DEPTH / EACH] = {
+    let mut places = [[0; EACH]; DEPTH / EACH];
+    let mut place = 0;
+    while place < DEPTH {
+        places[place / EACH][place % EACH] = place as u32;
+        place += 1;
+    }
+    places
+};
+
+/// Most vectors of a strip. Narrow ones read a number for few products, so strips are as even as can be.
+const WIDEST: usize = 8;
 
 /// Numbers of a line of the processor's caches: a vector that lies across two takes twice as long.
 const LINE: usize = 16;
 
-/// The numbers of a block of some rows that are not 0.
+/// The numbers of some rows that are not 0.
 #[derive(Default)]
 struct Entries {
-    /// Row by row, with room behind them: their places within the block.
+    /// Row by row and block by block, with room behind them: their places within the block.
     places: Vec<u32>,
     numbers: Vec<f32>,
-    /// Where those of each row end.
+    /// Where those of each block of each row end.
     ends: Vec<usize>,
+    /// How many blocks each row has here.
+    blocks: usize,
 }
 
 impl Entries {
@@ -41,25 +58,41 @@ impl Entries {
     #[inline(always)]
     fn find<V: Vectors>(&mut self, rows: &[f32], depth: usize, block: Range<usize>) {
         let count = rows.len() / depth;
-        let room = count * block.len() + EACH;
-        if self.places.len() < room {
-            self.places.resize(room, 0);
-            self.numbers.resize(room, 0.0);
-        }
-        self.ends.clear();
+        self.make_room(count * block.len() + EACH);
+        self.blocks = 1;
         let mut found = 0;
         for row in rows.chunks_exact(depth) {
             let ahead = &row[block.start..];
             for line in (0..block.len()).step_by(LINE) {
                 V::prefetch(ahead, AHEAD * depth + line);
             }
-            for (at, numbers) in row[block.clone()].chunks(EACH).enumerate() {
+            for (numbers, places) in row[block.clone()].chunks(EACH).zip(&PLACES) {
                 let mask = V::others_than_0(numbers);
-                V::pick_places((at * EACH) as u32, mask, &mut self.places[found..]);
+                V::pick_lines(places, mask, &mut self.places[found..]);
                 found += V::pick(numbers, mask, &mut self.numbers[found..]);
             }
             self.ends.push(found);
         }
+    }
+
+    /// Forgets what was found, and makes room for so many.
+    fn make_room(&mut self, room: usize) {
+        if self.places.len() < room {
+            self.places.resize(room, 0);
+            self.numbers.resize(room, 0.0);
+        }
+        self.ends.clear();
+    }
+
+    /// Those of a block, row by row.
+    fn of(&self, block: usize) -> impl Iterator<Item = (&[u32], &[f32])> {
+        let rows = self.ends.len() / self.blocks.max(1);
+        (0..rows).map(move |row| {
+            let at = row * self.blocks + block;
+            let start = at.checked_sub(1).map_or(0, |before| self.ends[before]);
+            let entries = start..self.ends[at];
+            (&self.places[entries.clone()], &self.numbers[entries])
+        })
     }
 }
 
@@ -86,11 +119,11 @@ impl Strips {
         read: impl Fn(usize, Range<usize>, &mut [f32]) + Sync,
     ) -> Self {
         let lanes = widest(Lanes);
-        let (mut places, mut column) = (Vec::new(), 0);
-        while column < count {
-            let left = (count - column).div_ceil(lanes);
-            let fits = WIDTHS.into_iter().find(|&vectors| vectors <= left);
-            let vectors = fits.unwrap_or(1);
+        let all = count.div_ceil(lanes);
+        let strips = all.div_ceil(WIDEST);
+        let (mut places, mut column) = (Vec::with_capacity(strips), 0);
+        for strip in 0..strips {
+            let vectors = (strip + 1) * all / strips - strip * all / strips;
             places.push((vectors, column));
             column += vectors * lanes;
         }
@@ -170,58 +203,95 @@ impl Loop for Add<'_> {
 
     #[inline(always)]
     fn run<V: Vectors>(self) {
-        match V::LANES {
-            16 => self.by_strips::<V, 128, 64, 32, 16>(),
-            8 => self.by_strips::<V, 64, 32, 16, 8>(),
-            _ => self.by_strips::<V, 32, 16, 8, 4>(),
-        }
-    }
-}
-
-impl Add<'_> {
-    /// The columns of strips of so many vectors as in [`WIDTHS`].
-    #[inline(always)]
-    fn by_strips<V: Vectors, const A: usize, const B: usize, const C: usize, const D: usize>(
-        mut self,
-    ) {
-        let Self { rows, matrix, .. } = self;
+        let Self {
+            rows,
+            matrix,
+            target,
+        } = self;
         let mut entries = Entries::default();
         for block in 0..matrix.depth.div_ceil(DEPTH) {
             let columns = block * DEPTH..((block + 1) * DEPTH).min(matrix.depth);
             entries.find::<V>(rows, matrix.depth, columns);
-            for strip in &matrix.strips {
-                match strip.vectors {
-                    8 => self.block::<V, A, 8>(&entries, block, strip),
-                    4 => self.block::<V, B, 4>(&entries, block, strip),
-                    2 => self.block::<V, C, 2>(&entries, block, strip),
-                    _ => self.block::<V, D, 1>(&entries, block, strip),
-                }
+            add::<V>(&entries, 0, (matrix, block), target);
+        }
+    }
+}
+
+/// Adds what a block of entries makes with a block of the matrix's lines.
+#[inline(always)]
+fn add<V: Vectors>(
+    entries: &Entries,
+    block: usize,
+    (matrix, lines): (&Strips, usize),
+    target: &mut [f32],
+) {
+    let block = Block {
+        entries,
+        block,
+        lines,
+        stride: matrix.stride,
+        target,
+    };
+    match V::LANES {
+        16 => block.by_strips::<V, 16, 32, 48, 64, 80, 96, 112, 128>(matrix),
+        8 => block.by_strips::<V, 8, 16, 24, 32, 40, 48, 56, 64>(matrix),
+        _ => block.by_strips::<V, 4, 8, 12, 16, 20, 24, 28, 32>(matrix),
+    }
+}
+
+struct Block<'b> {
+    entries: &'b Entries,
+    block: usize,
+    /// Which block of the matrix's lines.
+    lines: usize,
+    stride: usize,
+    target: &'b mut [f32],
+}
+
+impl Block<'_> {
+    /// The columns of strips of one vector, two, and so on.
+    #[inline(always)]
+    fn by_strips<
+        V: Vectors,
+        const A: usize,
+        const B: usize,
+        const C: usize,
+        const D: usize,
+        const E: usize,
+        const F: usize,
+        const G: usize,
+        const H: usize,
+    >(
+        mut self,
+        matrix: &Strips,
+    ) {
+        for strip in &matrix.strips {
+            match strip.vectors {
+                1 => self.add::<V, A, 1>(strip),
+                2 => self.add::<V, B, 2>(strip),
+                3 => self.add::<V, C, 3>(strip),
+                4 => self.add::<V, D, 4>(strip),
+                5 => self.add::<V, E, 5>(strip),
+                6 => self.add::<V, F, 6>(strip),
+                7 => self.add::<V, G, 7>(strip),
+                _ => self.add::<V, H, 8>(strip),
             }
         }
     }
 
     #[inline(always)]
-    fn block<V: Vectors, const N: usize, const K: usize>(
-        &mut self,
-        entries: &Entries,
-        block: usize,
-        strip: &Strip,
-    ) {
+    fn add<V: Vectors, const N: usize, const K: usize>(&mut self, strip: &Strip) {
         let (lines, _) = strip.values[strip.start..].as_chunks::<N>();
         let (blocks, _) = lines.as_chunks::<DEPTH>();
-        let lines = &blocks[block];
-        let targets = self.target.chunks_exact_mut(self.matrix.stride);
-        let mut start = 0;
-        for (&end, target) in entries.ends.iter().zip(targets) {
+        let lines = &blocks[self.lines];
+        let targets = self.target.chunks_exact_mut(self.stride);
+        for ((places, numbers), target) in self.entries.of(self.block).zip(targets) {
             let target = &mut target[strip.column..strip.column + N];
             let mut sums = [V::splat(0.0); K];
             for (at, sums) in sums.iter_mut().enumerate() {
                 *sums = V::load(&target[at * V::LANES..]);
             }
-            let pairs = entries.places[start..end]
-                .iter()
-                .zip(&entries.numbers[start..end]);
-            for (&place, &number) in pairs {
+            for (&place, &number) in places.iter().zip(numbers) {
                 let (line, number) = (&lines[place as usize % DEPTH], V::splat(number));
                 for (at, sums) in sums.iter_mut().enumerate() {
                     *sums = V::add_product(number, V::load(&line[at * V::LANES..]), *sums);
@@ -230,7 +300,6 @@ impl Add<'_> {
             for (at, sums) in sums.into_iter().enumerate() {
                 V::store(sums, &mut target[at * V::LANES..]);
             }
-            start = end;
         }
     }
 }

@@ -109,19 +109,36 @@ pub(crate) trait Vectors {
         })
     }
 
-    /// Puts the places of the bits that are set, counted from `first` on, to the front of `target`, as
-    /// [`Vectors::pick`] does with numbers.
+    /// Puts those of sixteen lines whose bits are set to the front of `target`, as [`Vectors::pick`]
+    /// does with numbers.
     ///
     /// # Panics
     /// As [`Vectors::pick`].
     #[inline(always)]
-    fn pick_places(first: u32, mask: u16, target: &mut [u32]) {
+    fn pick_lines(lines: &[u32; 16], mask: u16, target: &mut [u32]) {
         let (mut rest, mut found) = (mask, 0);
         while rest != 0 {
-            target[found] = first + rest.trailing_zeros();
+            target[found] = lines[rest.trailing_zeros() as usize];
             found += 1;
             rest &= rest - 1;
         }
+    }
+
+    /// As [`Vectors::pick`], of sixteen numbers of which only those whose bits are set in `held` are
+    /// there, one behind the other; `mask` has none but these.
+    ///
+    /// # Panics
+    /// As [`Vectors::pick`]; when there are fewer numbers.
+    #[inline(always)]
+    fn pick_held(numbers: &[f32], held: u16, mask: u16, target: &mut [f32]) -> usize {
+        let (mut rest, mut found) = (mask, 0);
+        while rest != 0 {
+            let before = held & ((rest & rest.wrapping_neg()) - 1);
+            target[found] = numbers[before.count_ones() as usize];
+            found += 1;
+            rest &= rest - 1;
+        }
+        found
     }
 
     /// Half as many f64, in one register; what follows is as above.
@@ -217,10 +234,10 @@ mod x86 {
     use std::arch::x86_64::{
         __m256, __m256d, __m512, __m512d, _CMP_NEQ_UQ, _MM_HINT_T0, _mm_prefetch, _mm256_fmadd_pd,
         _mm256_fmadd_ps, _mm256_loadu_pd, _mm256_loadu_ps, _mm256_set1_pd, _mm256_set1_ps,
-        _mm256_storeu_pd, _mm256_storeu_ps, _mm512_add_epi32, _mm512_cmp_ps_mask, _mm512_fmadd_pd,
-        _mm512_fmadd_ps, _mm512_loadu_pd, _mm512_loadu_ps, _mm512_maskz_compress_epi32,
-        _mm512_maskz_compress_ps, _mm512_set_epi32, _mm512_set1_epi32, _mm512_set1_pd,
-        _mm512_set1_ps, _mm512_storeu_epi32, _mm512_storeu_pd, _mm512_storeu_ps,
+        _mm256_storeu_pd, _mm256_storeu_ps, _mm512_cmp_ps_mask, _mm512_fmadd_pd, _mm512_fmadd_ps,
+        _mm512_loadu_epi32, _mm512_loadu_pd, _mm512_loadu_ps, _mm512_maskz_compress_epi32,
+        _mm512_maskz_compress_ps, _mm512_maskz_expand_ps, _mm512_set1_pd, _mm512_set1_ps,
+        _mm512_storeu_epi32, _mm512_storeu_pd, _mm512_storeu_ps,
     };
 
     use super::{PixelWeights, Vectors, pixels};
@@ -384,19 +401,29 @@ mod x86 {
         }
 
         #[inline(always)]
-        fn pick_places(first: u32, mask: u16, target: &mut [u32]) {
+        fn pick_lines(lines: &[u32; 16], mask: u16, target: &mut [u32]) {
             let Some(room) = target.first_chunk_mut::<16>() else {
-                return Eights::pick_places(first, mask, target);
+                return Eights::pick_lines(lines, mask, target);
             };
-            // SAFETY: there is room for sixteen numbers, and AVX-512.
+            // SAFETY: there are sixteen lines, room for as many, and AVX-512.
             unsafe {
-                let places = _mm512_add_epi32(
-                    _mm512_set1_epi32(first.cast_signed()),
-                    _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0),
-                );
-                let picked = _mm512_maskz_compress_epi32(mask, places);
+                let lines = _mm512_loadu_epi32(lines.as_ptr().cast());
+                let picked = _mm512_maskz_compress_epi32(mask, lines);
                 _mm512_storeu_epi32(room.as_mut_ptr().cast(), picked);
             }
+        }
+
+        #[inline(always)]
+        fn pick_held(numbers: &[f32], held: u16, mask: u16, target: &mut [f32]) -> usize {
+            let pair = (numbers.first_chunk::<16>(), target.first_chunk_mut::<16>());
+            let (Some(numbers), Some(room)) = pair else {
+                return Eights::pick_held(numbers, held, mask, target);
+            };
+            // SAFETY: AVX-512 is there.
+            let spread = unsafe { _mm512_maskz_expand_ps(held, Self::load(numbers)) };
+            // SAFETY: as above.
+            Self::store(unsafe { _mm512_maskz_compress_ps(mask, spread) }, room);
+            mask.count_ones() as usize
         }
 
         type Doubles = __m512d;

@@ -8,23 +8,30 @@
 //! z = z' - x_gone W_gone^T + x_new W_new^T        for the neurons that both have
 //! ```
 //!
+//! Of features that are mostly 0 ([`HeldFeatures`]) only the others are multiplied, which is worth doing
+//! for a head by itself as well ([`Cuts::alone`]).
+//!
 //! These products are ours, of f32; what follows the first layer runs in the engine. They are summed in
 //! another order than an engine's, so a sample whose two best scores are nearer than [`NEAR`] is
 //! given to the engine whole: the classes are those that [`super::scores`] leads to.
 
+mod held;
+mod products;
 #[cfg(test)]
 mod tests;
 
-use std::cmp::Reverse;
+use std::{cmp::Reverse, sync::Arc};
 
 use ndarray::{Array2, ArrayView2};
 
+pub use held::HeldFeatures;
+
+use self::products::{Batch, Products};
 use super::{
     scores::{HeadModel, scores},
     top::largest,
 };
 use crate::{
-    algebra::{Extent, Panels, Side, multiply},
     engine::{Engine, Session},
     error::{Error, Result},
     features::{self, FeatureSet},
@@ -60,6 +67,8 @@ pub struct Cuts {
     order: Vec<usize>,
     /// Name of the feature.
     feature: String,
+    /// The features of all samples, where their zeros are left out.
+    held: Option<Arc<HeldFeatures>>,
 }
 
 /// Which inputs and outputs of the first layer a head has.
@@ -72,10 +81,8 @@ struct Kept {
 struct Step {
     /// The head it follows from, and where the neurons are there.
     base: Option<(usize, Vec<usize>)>,
-    /// The features that make the difference.
-    changed: Vec<usize>,
-    /// Their weights, negative for those that are gone, `[changed, outputs]`.
-    weights: Panels,
+    /// Of the features that make the difference; weights are negative for those that are gone.
+    changed: Products,
     bias: Vec<f32>,
     /// What follows the first layer, and the value it begins with.
     rest: ModelProto,
@@ -101,7 +108,7 @@ pub fn first_layer(head: &ModelProto, features: &FeatureSet) -> Result<Option<De
 
 impl Cuts {
     /// Nothing where the heads do not begin with a layer as [`first_layer`] finds it, or that of a cut
-    /// is not a part of the whole one.
+    /// is not a part of the whole one. `held` are those of `features`.
     ///
     /// # Errors
     /// Those of taking the heads apart.
@@ -109,10 +116,12 @@ impl Cuts {
         whole: ModelProto,
         cuts: Vec<CutHead>,
         features: &FeatureSet,
+        held: Option<&Arc<HeldFeatures>>,
     ) -> Result<Option<Self>> {
         let Some(first) = First::of(&whole, features)? else {
             return Ok(None);
         };
+        let held = held.filter(|_| first.is_finite());
         let mut kept = vec![Kept::all(&first)];
         let mut rests = vec![rest(&whole, &first.dense)?];
         for cut in &cuts {
@@ -128,7 +137,8 @@ impl Cuts {
         let mut steps: Vec<(usize, Step)> = Vec::with_capacity(kept.len());
         for (place, &at) in order.iter().enumerate() {
             let rest = std::mem::take(&mut rests[at]);
-            steps.push((at, first.step(at, &kept, &order[..place], rest)));
+            let step = first.step(at, &kept, &order[..place], rest, held.is_some());
+            steps.push((at, step));
         }
         steps.sort_by_key(|(at, _)| *at);
         let cuts = cuts.into_iter().map(|cut| cut.model);
@@ -137,11 +147,54 @@ impl Cuts {
             steps: steps.into_iter().map(|(_, step)| step).collect(),
             order,
             feature: features.names()[0].clone(),
+            held: held.cloned(),
+        }))
+    }
+
+    /// A head by itself, whatever its weights; nothing where it does not begin with a layer as
+    /// [`first_layer`] finds it. `held` are those of `features`.
+    ///
+    /// # Errors
+    /// As [`Cuts::new`].
+    pub fn alone(
+        head: &ModelProto,
+        features: &FeatureSet,
+        held: &Arc<HeldFeatures>,
+    ) -> Result<Option<Self>> {
+        let selected = features::selected(head, features)?;
+        let (model, read) = match &selected {
+            None => (head, features),
+            Some((model, features)) => (model, features),
+        };
+        let Some(first) = First::of(model, read)?.filter(First::is_finite) else {
+            return Ok(None);
+        };
+        let (outputs, inputs) = first.weight.dim();
+        let chosen = read.chosen(0);
+        let chosen = chosen.unwrap_or_else(|| (0..inputs).collect());
+        if chosen.len() != inputs || !chosen.is_sorted_by(|one, next| one < next) {
+            return Ok(None);
+        }
+        let weight = |input: usize, output: usize| first.weight[[output, input]];
+        let step = Step {
+            base: None,
+            changed: Products::new(chosen, outputs, true, weight),
+            bias: first.bias.clone(),
+            rest: rest(model, &first.dense)?,
+            value: first.dense.value.clone(),
+        };
+        Ok(Some(Self {
+            heads: vec![head.clone()],
+            steps: vec![step],
+            order: vec![0],
+            feature: features.names()[0].clone(),
+            held: Some(Arc::clone(held)),
         }))
     }
 
     /// The class with the largest score of each sample at `positions`: of the whole head, then of each
-    /// cut. `step` hears of every batch and may end the run.
+    /// cut. `step` hears of every batch and may end the run. The features are those that the cuts were
+    /// made for.
     ///
     /// # Errors
     /// As [`scores`].
@@ -157,15 +210,7 @@ impl Cuts {
         let mut sessions = sessions.collect::<Result<Vec<_>>>()?;
         let mut found = vec![Found::default(); self.steps.len()];
         for part in positions.chunks(BATCH) {
-            let batch = features.read(part)?;
-            let x = batch.values[0].to_f32();
-            let width = x.len() / part.len();
-            let x =
-                ArrayView2::from_shape((part.len(), width), &x).map_err(|_| self.misfit(engine))?;
-            let mut made: Vec<Vec<f32>> = vec![Vec::new(); self.steps.len()];
-            for &at in &self.order {
-                made[at] = self.steps[at].run(x, &made);
-            }
+            let made = self.made(engine, features, part)?;
             for ((made, step), (session, found)) in made
                 .into_iter()
                 .zip(&self.steps)
@@ -184,6 +229,31 @@ impl Cuts {
             all.push(found.settled(engine, head, features, step)?);
         }
         Ok(all)
+    }
+
+    /// What the first layers make of the samples at `positions`.
+    fn made(
+        &self,
+        engine: &dyn Engine,
+        features: &FeatureSet,
+        positions: &[usize],
+    ) -> Result<Vec<Vec<f32>>> {
+        let (read, x);
+        let batch = match &self.held {
+            Some(held) => Batch::Sparse(positions.iter().map(|&at| held.row(at)).collect()),
+            None => {
+                read = features.read(positions)?;
+                x = read.values[0].to_f32();
+                let shape = (positions.len(), x.len() / positions.len());
+                let x = ArrayView2::from_shape(shape, &x);
+                Batch::Dense(x.map_err(|_| self.misfit(engine))?)
+            }
+        };
+        let mut made: Vec<Vec<f32>> = vec![Vec::new(); self.steps.len()];
+        for &at in &self.order {
+            made[at] = self.steps[at].run(&batch, &made);
+        }
+        Ok(made)
     }
 
     fn misfit(&self, engine: &dyn Engine) -> Error {
@@ -249,9 +319,9 @@ impl Found {
 }
 
 impl Step {
-    /// What the first layer makes of x, `[N, outputs]`, of what others `made`.
-    fn run(&self, x: ArrayView2<'_, f32>, made: &[Vec<f32>]) -> Vec<f32> {
-        let (rows, width) = (x.nrows(), self.bias.len());
+    /// What the first layer makes of a batch, `[N, outputs]`, of what others `made`.
+    fn run(&self, batch: &Batch<'_>, made: &[Vec<f32>]) -> Vec<f32> {
+        let (rows, width) = (batch.rows(), self.bias.len());
         let mut z = Vec::with_capacity(rows * width);
         match &self.base {
             None => (0..rows).for_each(|_| z.extend_from_slice(&self.bias)),
@@ -262,17 +332,7 @@ impl Step {
                 }
             }
         }
-        let left = Panels::of_lines((rows, self.changed.len()), |row| {
-            let row = x.row(row);
-            self.changed.iter().map(move |&feature| row[feature])
-        });
-        multiply(&left, &self.weights, Extent::All, &mut |tile| {
-            for (at, line) in tile.lines().enumerate() {
-                let first = (tile.row + at) * width + tile.column;
-                let places = z[first..first + tile.columns].iter_mut();
-                places.zip(line).for_each(|(place, sum)| *place += sum);
-            }
-        });
+        self.changed.add(batch, &mut z);
         z
     }
 
@@ -334,6 +394,11 @@ impl First {
         }))
     }
 
+    /// Whether a feature that is 0 adds nothing.
+    fn is_finite(&self) -> bool {
+        self.weight.iter().all(|weight| weight.is_finite())
+    }
+
     /// What follows the first layer of a cut; nothing where that is not the part of this one that it
     /// should be.
     fn rest_of(&self, cut: &CutHead, features: &FeatureSet) -> Result<Option<ModelProto>> {
@@ -370,7 +435,14 @@ impl First {
     }
 
     /// How head `at` follows from the one among `done`, or from nothing, that takes the fewest products.
-    fn step(&self, at: usize, kept: &[Kept], done: &[usize], rest: ModelProto) -> Step {
+    fn step(
+        &self,
+        at: usize,
+        kept: &[Kept],
+        done: &[usize],
+        rest: ModelProto,
+        of_sparse: bool,
+    ) -> Step {
         let own = &kept[at];
         let outputs = entries(&own.outputs);
         let bases = done.iter().filter(|&&base| own.has_outputs_of(&kept[base]));
@@ -381,12 +453,11 @@ impl First {
             Some(&base) => own.differences(&kept[base]).collect(),
             None => entries(&own.inputs),
         };
-        let size = (changed.len(), outputs.len());
-        let weights = Panels::of_rows(Side::Right, size, |row, columns, target| {
-            let input = changed[row];
+        let inputs = changed.clone();
+        let changed = Products::new(changed, outputs.len(), of_sparse, |row, output| {
+            let input = inputs[row];
             let sign = if own.inputs[input] { 1.0 } else { -1.0 };
-            let neurons = target.iter_mut().zip(&outputs[columns]);
-            neurons.for_each(|(to, &neuron)| *to = sign * self.weight[[neuron, input]]);
+            sign * self.weight[[outputs[output], input]]
         });
         let base = best.map(|&base| {
             let wide = entries(&kept[base].outputs);
@@ -398,7 +469,6 @@ impl First {
         Step {
             base,
             changed,
-            weights,
             bias: outputs.iter().map(|&output| self.bias[output]).collect(),
             rest,
             value: self.dense.value.clone(),

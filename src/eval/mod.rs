@@ -17,7 +17,7 @@ mod top;
 mod verify;
 
 pub use compare::{Comparison, Outputs, compare, outputs};
-pub use cuts::{CutHead, Cuts, first_layer};
+pub use cuts::{CutHead, Cuts, HeldFeatures, first_layer};
 pub use latency::{
     Clock, Effort, Latencies, Latency, Ratio, Schedule, Subject, WallClock, clearly_fastest,
     latency,

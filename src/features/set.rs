@@ -199,6 +199,14 @@ impl FeatureSet {
         Some(picked)
     }
 
+    /// Which numbers of a row of value number `value` are given out; nothing where all are.
+    pub(crate) fn chosen(&self, value: usize) -> Option<Vec<usize>> {
+        match self.picks.get(value)?.as_deref()? {
+            Picked::Rising(picks) => Some(picks.places()),
+            Picked::Places(places) => Some(places.clone()),
+        }
+    }
+
     /// Whether both give out the same numbers of the same rows: of one set, as cuts of a head see it.
     pub fn is_same(&self, other: &Self) -> bool {
         let parts = self.parts.iter().zip(&other.parts);

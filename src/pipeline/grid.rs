@@ -65,6 +65,8 @@ pub(crate) struct Grid<'m> {
     narrow: Selected,
     /// What the original made of the samples that repairs are solved on.
     known: Arc<repair::Known>,
+    /// The features of the shown samples, where most are 0 and the CPU computes.
+    held: Option<Arc<eval::HeldFeatures>>,
 }
 
 /// What one cell is made of.
@@ -150,6 +152,10 @@ impl<'m> Opened<'m> {
             threads: Some(1),
             ..setup.options.engine.clone()
         })?;
+        let held = match narrow.engine.info().precision {
+            None => eval::HeldFeatures::of(&material.shown().features)?,
+            Some(_) => None,
+        };
         Ok(Grid {
             setup,
             head,
@@ -157,6 +163,7 @@ impl<'m> Opened<'m> {
             original,
             narrow,
             known: Arc::default(),
+            held: held.map(Arc::new),
         })
     }
 }
@@ -302,15 +309,21 @@ impl Grid<'_> {
         let heads = draft.heads();
         let heads = heads.filter(|(stage, _)| cut.is_none() || *stage != Stage::Cut);
         let (stages, models): (Vec<Stage>, Vec<_>) = heads.unzip();
-        let heads = models.into_iter().map(|model| HeadModel { model, classes });
-        let found = eval::scores_of_all(
-            &*self.narrow.engine,
-            &heads.collect::<Vec<_>>(),
-            &samples.features,
-            &samples.positions,
-            &mut |_| setup::still_wanted(watch),
-        )?;
-        let counts = found.iter().map(|scores| reference.counts(&scores.top()));
+        let tops = match self.sparse_tops(&models, samples, watch)? {
+            Some(tops) => tops,
+            None => {
+                let heads = models.into_iter().map(|model| HeadModel { model, classes });
+                let found = eval::scores_of_all(
+                    &*self.narrow.engine,
+                    &heads.collect::<Vec<_>>(),
+                    &samples.features,
+                    &samples.positions,
+                    &mut |_| setup::still_wanted(watch),
+                )?;
+                found.iter().map(eval::ClassScores::top).collect()
+            }
+        };
+        let counts = tops.iter().map(|top| reference.counts(top));
         let known = cut.map(|counts| (Stage::Cut, counts.clone()));
         Ok(known
             .into_iter()

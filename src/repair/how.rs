@@ -30,7 +30,7 @@ impl Repair {
     ];
 
     /// Whether weights are solved for, so that some samples must choose between solutions.
-    pub(super) fn solves(self) -> bool {
+    pub fn solves(self) -> bool {
         matches!(self, Self::LeastSquares | Self::Reweighted)
     }
 }

@@ -22,6 +22,7 @@
 
 pub mod certificate;
 mod how;
+mod kernels;
 mod layer;
 mod matching;
 mod original;
@@ -339,11 +340,11 @@ impl Work<'_, '_> {
         self.each(streams, first, |block| positions = block.rows)?;
         let inputs = streams.inputs;
         let mut tuning = Tuning::new(inputs, streams.residuals());
-        let chosen = spread(tune, (ridge::MOST_TUNED / positions.max(1)).max(1));
-        self.each(streams, &chosen, |block| {
+        let tuned = spread(tune, (ridge::MOST_TUNED / positions.max(1)).max(1));
+        self.each(streams, &tuned, |block| {
             tuning.add(&block.x, &block.residuals())
         })?;
-        (self.progress)(tune.len() - chosen.len())?;
+        (self.progress)(tune.len() - tuned.len())?;
         let all = self.request.fit;
         let rows = all.len() * positions;
         let mut fit = Fit::new(inputs, streams.residuals(), rows);
@@ -352,7 +353,11 @@ impl Work<'_, '_> {
             fit.add(&block.x, &block.residuals())
         })?;
         (self.progress)(all.len() - chosen.len())?;
-        let mut solution = fit.solve(&tuning, self.wave)?;
+        let kernel = streams.reads().and_then(|inputs| {
+            let kernels = self.request.known.kernels.get()?;
+            kernels.of(inputs, &chosen, &tuned)
+        });
+        let mut solution = fit.solve(&tuning, self.wave, kernel)?;
         if chosen.len() < all.len() {
             solution.say(format!(
                 "fitted on {} of {} samples: {inputs} inputs and {rows} rows are too many for one solve",

@@ -2,11 +2,12 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
 use super::{
     Request,
+    kernels::Kernels,
     sites::Wave,
     streams::{leading_to, run},
 };
@@ -20,10 +21,12 @@ use crate::{
 /// Numbers that are held, 512 MiB of them; batches beyond that are computed again.
 const MOST_HELD: usize = 1 << 27;
 
-/// What the original made of batches so far, for all repairs of one head in one engine.
+/// What the original made of batches so far, for all repairs of one head in one engine; and what was
+/// made for many of them beforehand.
 #[derive(Debug, Default)]
 pub struct Known {
     held: Mutex<Held>,
+    pub(super) kernels: OnceLock<Kernels>,
 }
 
 #[derive(Debug, Default)]

@@ -17,11 +17,12 @@ use ndarray::{Array2, ArrayView2, Axis, Slice};
 
 use super::{
     Form, Stop,
+    kernels::Kernel,
     layer::say,
     pairs::{Pairs, Spread, blocks, only},
     sites::Wave,
 };
-use crate::algebra::{Cholesky, CrossCovariance, NotPositiveDefinite, add_gram, product};
+use crate::algebra::{Cholesky, CrossCovariance, NotPositiveDefinite, product};
 
 /// Ridge strengths that are tried, as shares of the mean variance; of equals, the first wins.
 pub const GRID: [f64; 8] = [1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-8];
@@ -141,11 +142,16 @@ pub(super) enum Fit {
 impl Fit {
     /// For about this many rows.
     pub(super) fn new(inputs: usize, width: usize, rows: usize) -> Self {
-        if inputs <= rows && inputs <= MOST {
+        if Self::is_primal(inputs, rows) {
             Self::Primal(Box::new(CrossCovariance::new(inputs, width)))
         } else {
             Self::Dual(Pairs::new(inputs, width))
         }
+    }
+
+    /// Whether the smaller matrix is that over the inputs.
+    pub(super) fn is_primal(inputs: usize, rows: usize) -> bool {
+        inputs <= rows && inputs <= MOST
     }
 
     /// How many rows it can hold.
@@ -164,11 +170,17 @@ impl Fit {
     }
 
     /// Solves for ridges of [`GRID`], the largest first, and takes, for each site, the one that
-    /// `tuning` likes best; smaller ones are left out once [`WORSE`] in a row were no better.
-    pub(super) fn solve(self, tuning: &Tuning, wave: &Wave) -> Result<Solution, Stop> {
+    /// `tuning` likes best; smaller ones are left out once [`WORSE`] in a row were no better. `kernel` is
+    /// that of the rows, where it is known.
+    pub(super) fn solve(
+        self,
+        tuning: &Tuning,
+        wave: &Wave,
+        kernel: Option<&Kernel>,
+    ) -> Result<Solution, Stop> {
         match self {
             Self::Primal(sums) => primal(*sums, tuning, wave),
-            Self::Dual(pairs) => dual(&pairs, tuning, wave),
+            Self::Dual(pairs) => dual(&pairs, tuning, wave, kernel),
         }
     }
 }
@@ -355,7 +367,12 @@ fn primal(sums: CrossCovariance, tuning: &Tuning, wave: &Wave) -> Result<Solutio
     best.solution(Form::Primal, rows, change, &means, &residuals)
 }
 
-fn dual(pairs: &Pairs, tuning: &Tuning, wave: &Wave) -> Result<Solution, Stop> {
+fn dual(
+    pairs: &Pairs,
+    tuning: &Tuning,
+    wave: &Wave,
+    kernel: Option<&Kernel>,
+) -> Result<Solution, Stop> {
     let rows = pairs.rows();
     enough(rows)?;
     let means = Pairs::means(&pairs.x, pairs.inputs);
@@ -365,21 +382,20 @@ fn dual(pairs: &Pairs, tuning: &Tuning, wave: &Wave) -> Result<Solution, Stop> {
     if spread.is_empty() {
         return Ok(bias_alone(rows, residuals, wave));
     }
-    let mut kernel = Array2::zeros((rows, rows));
-    let mut across = Array2::zeros((tuning.pairs.rows(), rows));
-    for columns in blocks(pairs.inputs) {
-        let live = &spread.live[columns.clone()];
-        let x = only(live, pairs.centred(columns.clone(), &means));
-        let tuned = tuning.pairs.centred(columns, &means);
-        add_gram(kernel.view_mut(), 1.0, x.t());
-        across += &product(tuned.view(), x.t());
-    }
+    let own;
+    let kernel = match kernel {
+        Some(kernel) => kernel,
+        None => {
+            own = Kernel::of(pairs, &tuning.pairs, &means, &spread);
+            &own
+        }
+    };
     let wanted = pairs.residuals(&residuals);
     let system = System {
-        matrix: &kernel,
+        matrix: &kernel.fitted,
         ridge: &vec![spread.mean * rows as f64; rows],
         right: &wanted,
-        across: &across,
+        across: &kernel.tuned,
     };
     let best = Best::of(&system, tuning, &residuals, wave);
     let coefficients = best.coefficients(&system);

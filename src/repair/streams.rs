@@ -12,6 +12,7 @@ use crate::{
     features::{FeatureBatch, FeatureSet},
     graph::{self, Graph, Shapes, ValueId},
     onnx::{ModelProto, Tensor},
+    prune::dense::Kind,
 };
 
 /// The pruned head, loaded.
@@ -23,6 +24,8 @@ pub(super) struct Streams<'w> {
     pruned: Box<dyn Session>,
     /// What the wave reads, where it is a feature itself.
     feature: Option<usize>,
+    /// Which numbers of the feature that is, where a row is a sample.
+    chosen: Option<Vec<usize>>,
     /// Numbers per row of what the wave reads.
     pub(super) inputs: usize,
 }
@@ -59,14 +62,24 @@ impl<'w> Streams<'w> {
         if feature.is_none() {
             shown.push(input);
         }
+        let is_vector = matches!(wave.dense().kind, Kind::Gemm | Kind::MatMul);
+        let is_only = is_vector && names.len() == 1 && features.has_plain_rows();
+        let chosen = feature.filter(|_| is_only);
         Ok(Self {
             wave,
             names,
             wanted,
+            chosen: chosen.and_then(|feature| features.chosen(feature)),
             pruned: engine.load(&leading_to(pruned, &shown)?)?,
             feature,
             inputs: wave.inputs(),
         })
+    }
+
+    /// The numbers of the only feature that make up a row of what is read; nothing where it is not made
+    /// up so, or of all.
+    pub(super) fn reads(&self) -> Option<&[usize]> {
+        self.chosen.as_deref()
     }
 
     /// Residuals per row: the outputs of all sites side by side.

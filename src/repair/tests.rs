@@ -422,7 +422,7 @@ fn primal_and_dual_give_the_same() {
     let solve = |size| {
         let mut fit = Fit::new(inputs, outputs, size);
         fit.add(&x[..rows * inputs], &r[..rows * outputs]);
-        fit.solve(&tuning, &wave).ok().unwrap()
+        fit.solve(&tuning, &wave, None).ok().unwrap()
     };
     let (primal, dual) = (solve(rows), solve(1));
     assert_eq!((primal.form, dual.form), (Form::Primal, Form::Dual));

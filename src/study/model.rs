@@ -199,6 +199,12 @@ impl<'o> Wishes<'o> {
         if !is_known {
             store.write(&self.model_name(), &ModelPart::new(grid, &shown.1))?;
         }
+        if self.options.repairs().iter().any(|repair| repair.solves()) {
+            // Of all cells, so that an interruption makes no difference.
+            let cells = self.cells.iter();
+            let plans = cells.map(|wish| grid.plan(&scores[wish.choice], wish.keep));
+            grid.prepare_repairs(&plans.collect::<Result<Vec<_>>>()?)?;
+        }
         watch.stage("cutting, repairing, measuring", Some(missing.len() as u64));
         let done = AtomicU64::new(0);
         let jobs: Vec<_> = missing.iter().zip(&cut).collect();

@@ -60,7 +60,16 @@ fn cut(net: &Net, inputs: Vec<usize>, outputs: Vec<usize>) -> CutHead {
 }
 
 fn features(count: usize) -> FeatureSet {
+    features_of(count, |number| number)
+}
+
+fn mostly_zeros(count: usize) -> FeatureSet {
+    features_of(count, |number| (number - 0.2).max(0.0))
+}
+
+fn features_of(count: usize, change: impl Fn(f32) -> f32) -> FeatureSet {
     let values = Numbers(9).take(count * WIDTHS[0]);
+    let values = values.into_iter().map(change).collect();
     let values = Tensor::f32([count, WIDTHS[0]], values).unwrap();
     FeatureSet::from_memory(vec!["x".to_owned()], vec![values], None).unwrap()
 }
@@ -110,13 +119,49 @@ fn shared_products_decide_as_each_head_does() {
     ];
     let heads = cuts.iter().map(|cut| cut.model.clone());
     let heads: Vec<ModelProto> = [net.model()].into_iter().chain(heads).collect();
-    let features = features(600);
     let at: Vec<usize> = (0..600).rev().filter(|at| at % 7 != 0).collect();
-    let prepared = Cuts::new(net.model(), cuts, &features).unwrap().unwrap();
-    for engine in engines() {
-        let expected = alone(&*engine, &heads, &features, &at);
-        assert_eq!(shared(&*engine, &prepared, &features, &at), expected);
+    for features in [features(600), mostly_zeros(600)] {
+        let held = HeldFeatures::of(&features).unwrap().map(Arc::new);
+        let prepared = Cuts::new(net.model(), cuts.clone(), &features, held.as_ref());
+        let prepared = prepared.unwrap().unwrap();
+        for engine in engines() {
+            let expected = alone(&*engine, &heads, &features, &at);
+            assert_eq!(shared(&*engine, &prepared, &features, &at), expected);
+        }
     }
+}
+
+#[test]
+fn heads_that_read_mostly_zeros_decide_by_themselves_as_in_the_engine() {
+    let net = net();
+    let features = mostly_zeros(600);
+    let held = Arc::new(HeldFeatures::of(&features).unwrap().unwrap());
+    let at: Vec<usize> = (0..600).rev().filter(|at| at % 7 != 0).collect();
+    let mut other = cut(&net, each(40, 3, 1), each(17, 2, 1)).model;
+    for head in [net.model(), other.clone()] {
+        let cuts = Cuts::alone(&head, &features, &held).unwrap().unwrap();
+        for engine in engines() {
+            let expected = alone(&*engine, std::slice::from_ref(&head), &features, &at);
+            assert_eq!(shared(&*engine, &cuts, &features, &at), expected);
+        }
+    }
+    // 0 times infinity is not 0.
+    let first = &mut other.graph.as_mut().unwrap().initializer[0];
+    let shape = Tensor::from_proto(first).unwrap().shape().to_vec();
+    let count = shape.iter().product();
+    let infinite = Tensor::f32(shape, vec![f32::INFINITY; count]).unwrap();
+    *first = infinite.to_proto(first.name());
+    assert!(Cuts::alone(&other, &features, &held).unwrap().is_none());
+}
+
+#[test]
+fn features_are_held_where_most_are_0() {
+    assert!(HeldFeatures::of(&features(20)).unwrap().is_none());
+    let fixed = mostly_zeros(20).with_fixed_batch(4);
+    assert!(HeldFeatures::of(&fixed).unwrap().is_none());
+    let none = mostly_zeros(20).select(&[]).unwrap();
+    assert!(HeldFeatures::of(&none).unwrap().is_none());
+    assert!(HeldFeatures::of(&mostly_zeros(20)).unwrap().is_some());
 }
 
 #[test]
@@ -127,12 +172,14 @@ fn cuts_follow_from_what_is_nearest() {
         cut(&net, each(40, 1, 1), each(17, 1, 2)),
         cut(&net, each(40, 2, 1), each(17, 2, 2)),
     ];
-    let prepared = Cuts::new(net.model(), cuts, &features(1)).unwrap().unwrap();
+    let prepared = Cuts::new(net.model(), cuts, &features(1), None)
+        .unwrap()
+        .unwrap();
     assert_eq!(prepared.order, [0, 2, 3, 1]);
     let step = |at: usize| {
         let step = &prepared.steps[at];
         let base = step.base.as_ref().map(|(base, _)| *base);
-        (base, step.changed.len())
+        (base, step.changed.features.len())
     };
     // 40 features; one less; half of them; and five, which are fewer than those that would go.
     assert_eq!(
@@ -154,7 +201,9 @@ fn what_is_too_near_to_tell_is_asked_of_the_engine() {
     let heads = [net.model(), cuts[0].model.clone()];
     let features = features(50);
     let at: Vec<usize> = (0..50).collect();
-    let prepared = Cuts::new(net.model(), cuts, &features).unwrap().unwrap();
+    let prepared = Cuts::new(net.model(), cuts, &features, None)
+        .unwrap()
+        .unwrap();
     for engine in engines() {
         let expected = alone(&*engine, &heads, &features, &at);
         assert!(expected[0].contains(&1));
@@ -171,7 +220,7 @@ fn heads_that_share_nothing_are_left_to_the_engine() {
     let net = net();
     let features = features(3);
     let is_shared = |whole: &Net, cut: CutHead| {
-        Cuts::new(whole.model(), vec![cut], &features)
+        Cuts::new(whole.model(), vec![cut], &features, None)
             .unwrap()
             .is_some()
     };
