@@ -16,6 +16,7 @@ use onnx_prune::{
     head,
     onnx::{Limits, Model, Tensor},
     sensitivity::{self, Norm, ScoreOptions},
+    shards,
 };
 
 type Fallible<T> = Result<T, Box<dyn std::error::Error>>;
@@ -53,6 +54,7 @@ fn main() -> Fallible<()> {
     let count = values.len() / width;
     let options = ScoreOptions {
         of: setting("OF", sensitivity::Of::Probabilities)?,
+        block: shards::block(count),
         ..ScoreOptions::default()
     };
     let request = sensitivity::Request {

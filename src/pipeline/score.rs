@@ -25,7 +25,7 @@ use crate::{
     onnx::{self, Model},
     prune::{Budget, Keep, Scores},
     sensitivity::{self, Criterion, Norm, Of, Scale, ScoreOptions, Scored, Slopes},
-    shards::{Coverage, parts::document},
+    shards::{self, Coverage, parts::document},
 };
 
 /// Schema of [`ScoreReport`].
@@ -329,6 +329,7 @@ pub(super) fn settled(setup: &Setup<'_>, options: &ScoreOptions, of: Option<Of>)
             true => Slopes::Worst,
             false => Slopes::OfSamples,
         },
+        block: shards::block(setup.shares.calibration.len()),
         ..options.clone()
     }
 }

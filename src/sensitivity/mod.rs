@@ -15,7 +15,7 @@
 //! joined by the q-norm instead.
 //!
 //! Samples stream through in batches, class rows in blocks, and what is kept are sums in f64: results
-//! depend on batch size and threads only by rounding. Sums of [`crate::shards::BLOCK`] samples each are
+//! depend on batch size and threads only by rounding. Sums of [`crate::shards::block`] samples each are
 //! joined along one tree, so that many machines find the same, bit for bit; what is held grows with the
 //! logarithm of the number of samples. [`collect`] adds up, [`conclude`] makes scores of it.
 

@@ -5,7 +5,10 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use super::{Criterion, Norm};
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    shards::BLOCK,
+};
 
 /// Everything that decides a score besides the model and the data.
 #[derive(Clone, Debug)]
@@ -29,6 +32,8 @@ pub struct ScoreOptions {
     pub probes: Option<usize>,
     /// Seed of [`Criterion`] `random`, and of probes.
     pub seed: u64,
+    /// Samples that are added up together, at least; see [`crate::shards::block`].
+    pub block: usize,
 }
 
 /// Which slopes of the head's activations count.
@@ -88,6 +93,7 @@ impl Default for ScoreOptions {
             row_tolerance: None,
             probes: None,
             seed: 0,
+            block: BLOCK,
         }
     }
 }

@@ -16,7 +16,6 @@ use crate::{
     graph::{Graph, Shapes},
     head::Head,
     prune::{LayerScores, Scores},
-    shards::BLOCK,
 };
 
 /// What is scored, where, and how.
@@ -119,7 +118,7 @@ where
 /// Adds up what scores are made from, over `batches` that begin with block `block` and, counted over
 /// all blocks, sample `sample`.
 ///
-/// A block ends with the batch that makes up [`BLOCK`] samples. What is collected is joined along
+/// A block ends with the batch that makes up [`ScoreOptions::block`] samples. What is collected is joined along
 /// one tree over blocks, so that batches may be dealt to many machines, block by block.
 ///
 /// # Errors
@@ -138,7 +137,8 @@ where
     let mut measure = criterion.entry().build(request, norms)?;
     let mut collected = Collected::default();
     if measure.wants_more() {
-        stream(measure.as_mut(), (block, sample), batches, &mut collected)?;
+        let place = (block, sample, request.options.block);
+        stream(measure.as_mut(), place, batches, &mut collected)?;
     } else {
         collected.add(block, measure.take()?, 0);
     }
@@ -227,7 +227,7 @@ fn layer_scores(layer: &LayerTerms, worth: Worth, joined: Norm) -> LayerScores {
 /// Gives the measure what it wants, and takes what it made of each block.
 fn stream<I>(
     measure: &mut dyn Measure,
-    (mut block, mut sample): (usize, u64),
+    (mut block, mut sample, size): (usize, u64, usize),
     batches: I,
     collected: &mut Collected,
 ) -> Result<()>
@@ -243,7 +243,7 @@ where
         if !measure.wants_more() {
             break;
         }
-        if samples >= BLOCK {
+        if samples >= size {
             collected.add(block, measure.take()?, samples as u64);
             block += 1;
             sample += samples as u64;

@@ -6,10 +6,19 @@ use serde::{Deserialize, Serialize};
 
 use super::Shard;
 
-/// Samples of a block, at least: a block ends with the batch that reaches them. 1.28 million samples
-/// make 1,250 blocks, enough for hundreds of workers; a worker that dies in the middle of a shard
-/// loses that shard.
+/// Samples of a block, at least: a block ends with the batch that reaches them.
 pub const BLOCK: usize = 1024;
+
+/// The most that a block is made to reach: what ends a block takes as long as tens of samples. 1.28 million samples
+/// make 313 blocks, enough for hundreds of workers; a worker that dies in the middle of a shard loses
+/// that shard.
+const LARGEST: usize = 4096;
+
+/// Samples that a block reaches where there are so many in all: a quarter of them, but not less than [`BLOCK`]
+/// and not more than 4,096.
+pub fn block(samples: usize) -> usize {
+    (samples / 4).clamp(BLOCK, LARGEST)
+}
 
 /// How samples are dealt. It depends on their number and on the size of a batch, on nothing else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,7 +53,7 @@ impl Blocks {
 
     /// Samples of each block but the last: whole batches.
     pub fn size(self) -> usize {
-        BLOCK.next_multiple_of(self.batch)
+        block(self.samples).next_multiple_of(self.batch)
     }
 
     /// Number of blocks.
@@ -81,12 +90,18 @@ mod tests {
             (1024, 32),
             (10_000, 32),
             (10_000, 100),
+            (1_280_000, 32),
             (9, 4000),
         ] {
             let blocks = Blocks::new(samples, batch);
             assert_eq!(blocks.size() % batch, 0, "{blocks:?}");
+            let least = match samples {
+                10_000 => 2500,
+                1_280_000 => 4096,
+                _ => 1024,
+            };
             assert!(
-                blocks.size() >= BLOCK && blocks.size() < BLOCK + batch,
+                blocks.size() >= least && blocks.size() < least + batch,
                 "{blocks:?}"
             );
             for count in [1, 2, 3, 7, 64] {

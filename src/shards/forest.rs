@@ -152,7 +152,7 @@ mod tests {
         for count in [1, 2, 5, 8, 13, 100] {
             let whole = forest(0..count).total();
             for shards in [1, 2, 3, 8, 13] {
-                let blocks = Blocks::new(count * 1024, 1);
+                let blocks = Blocks::new(count * 4096, 4096);
                 let part = |index| forest(blocks.of_shard(Shard::new(index, shards).unwrap()));
                 for backwards in [false, true] {
                     let mut order: Vec<usize> = (0..shards).collect();

@@ -18,7 +18,7 @@ mod forest;
 pub mod parts;
 mod shard;
 
-pub use blocks::{BLOCK, Blocks};
+pub use blocks::{BLOCK, Blocks, block};
 pub use forest::{Forest, Merge, Node};
 pub use parts::{Coverage, Dealt};
 pub use shard::Shard;

@@ -212,7 +212,7 @@ mod tests {
     ) -> Result<Option<Coverage>> {
         let parts = parts.iter().map(|(index, count, own)| Dealt {
             shard: Shard::new(*index, *count).unwrap(),
-            blocks: Blocks::new(5000, 32),
+            blocks: Blocks::new(4099, 32),
             own: own.clone(),
         });
         let parts: Vec<(PathBuf, Dealt)> = parts
@@ -256,7 +256,7 @@ mod tests {
             }
         }
         let some = found(&[(0, 2, 0..2)], true).unwrap().unwrap();
-        assert_eq!((some.blocks, some.samples), ([2, 5], [2048, 5000]));
+        assert_eq!((some.blocks, some.samples), ([2, 5], [2048, 4099]));
         assert_eq!(found(&[(0, 1, 0..5)], true).unwrap(), None);
     }
 }

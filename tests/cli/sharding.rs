@@ -14,8 +14,8 @@ use crate::{
     support::{Bench, Engines, Run, classifier, command, finish, npy, run},
 };
 
-/// Samples of the larger data set: 9,600 of them are scored, in ten blocks.
-const MANY: usize = 12_000;
+/// Samples of the larger data set: 38,400 of them are scored, in ten blocks.
+const MANY: usize = 48_000;
 
 /// Flags of `merge`, whose differences are shown by the tests below.
 pub(crate) const TESTED_BY_HAND: [(&str, &str); 3] = [
@@ -109,7 +109,7 @@ fn merged_parts_are_what_one_process_finds() {
         done(&bench, &alone);
         let expected = text(&bench.path(&format!("{at}.json")));
         let report: Value = serde_json::from_str(&expected).unwrap();
-        assert_eq!(report["score"]["samples"], json!(9600), "{flags}");
+        assert_eq!(report["score"]["samples"], json!(38_400), "{flags}");
         for &count in counts {
             let folder = format!("parts-{at}-{count}");
             parts(&bench, &folder, count, flags);
@@ -236,7 +236,7 @@ fn what_is_missing_can_be_left_out_and_is_said() {
     assert!(
         found
             .stdout
-            .contains("not all: 6,528 of 9,600 samples, 7 of 10 blocks"),
+            .contains("not all: 26,112 of 38,400 samples, 7 of 10 blocks"),
         "{}",
         found.stdout
     );
@@ -244,9 +244,9 @@ fn what_is_missing_can_be_left_out_and_is_said() {
     let report: Value = serde_json::from_str(&text(&bench.path("s.json"))).unwrap();
     assert_eq!(
         report["coverage"],
-        json!({"blocks": [7, 10], "samples": [6528, 9600]})
+        json!({"blocks": [7, 10], "samples": [26_112, 38_400]})
     );
-    assert_eq!(report["score"]["samples"], json!(6528));
+    assert_eq!(report["score"]["samples"], json!(26_112));
     let line = bench.arguments(line);
     run(Engines::Tract, &line).assert_error("again", "exists; --force replaces it");
     let found = done(
@@ -412,7 +412,7 @@ fn merged_features_are_a_cache() {
     run(Engines::Tract, &bench.arguments(line)).assert_error(line, "4 of 12 blocks are missing");
     let found = done(&bench, &format!("{line} --allow-missing"));
     assert!(
-        found.stdout.contains("not all: 8,192 of 12,000 samples"),
+        found.stdout.contains("not all: 32,768 of 48,000 samples"),
         "{}",
         found.stdout
     );

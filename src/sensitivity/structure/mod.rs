@@ -16,6 +16,7 @@
 
 mod approximation;
 mod chain;
+mod classes;
 mod device;
 mod first;
 mod gram;
@@ -400,8 +401,15 @@ impl Structure {
     ) -> Result<(), (usize, Bad)> {
         self.used.insert((0, GRAM));
         let weights = &self.chain.links[1].weights;
-        let found = last::add(weights, pass, range.clone(), sums[1], None, None);
-        found.map_err(|bad| (1, bad))?;
+        let squares = classes::squares(weights, pass, range.clone());
+        match squares.iter().all(|square| square.is_finite()) {
+            true => { sums[1].iter_mut() }.for_each(|sums| sums.add_squares(&squares)),
+            // Which sample it is shows in the derivatives.
+            false => {
+                let found = last::add(weights, pass, range.clone(), sums[1], None, None);
+                found.map_err(|bad| (1, bad))?;
+            }
+        }
         let gram = self.grams[0].as_mut();
         match gram.is_none_or(|gram| gram.add_outer(weights, pass, range)) {
             true => Ok(()),

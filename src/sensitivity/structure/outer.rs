@@ -192,7 +192,7 @@ impl Outer<'_> {
         let stride = padded(units.len());
         let mut slopes = vec![0.0; stride];
         let mut mean = vec![0.0; stride];
-        let mut active = Vec::with_capacity(units.len());
+        let mut active = vec![0_u32; stride + LANES];
         // By block, by vector of units, by row of the block.
         let vectors = stride / LANES;
         let mut rows = vec![[Line::ZERO; R]; self.classes.div_ceil(R) * vectors];
@@ -200,20 +200,28 @@ impl Outer<'_> {
             let all = &self.pass.slopes[0][sample * self.width..(sample + 1) * self.width];
             let pairs = slopes.iter_mut().zip(units);
             pairs.for_each(|(slope, &unit)| *slope = all[unit]);
-            self.fill::<V, R>(sample, &slopes, &mut mean, &mut rows);
-            active.clear();
-            let slopes = slopes.iter().enumerate();
-            let slopes = slopes.filter(|(_, slope)| **slope != 0.0);
-            active.extend(slopes.map(|(unit, _)| unit));
-            let (pairs, last) = active.as_chunks();
+            let mut found = 0;
+            for (at, slopes) in slopes.chunks_exact(LANES).enumerate() {
+                let mask = V::others_than_0(slopes);
+                let units = std::array::from_fn(|lane| (at * LANES + lane) as u32);
+                V::pick_lines(&units, mask, &mut active[found..]);
+                found += mask.count_ones() as usize;
+            }
+            let active = &active[..found];
+            // Behind the last of them nothing is read.
+            let used = active.last().map_or(0, |&unit| unit as usize / LANES + 1);
+            let slopes = &slopes[..used * LANES];
+            self.fill::<V, R>(sample, slopes, &mut mean[..used * LANES], &mut rows);
+            let (pairs, last) = active.as_chunks::<2>();
             for rows in rows.chunks_exact(vectors) {
-                for &[unit, next] in pairs {
+                for pair in pairs {
+                    let [unit, next] = pair.map(|unit| unit as usize);
                     let (low, high) = self.sums.split_at_mut(next * vectors);
                     let line = &mut low[unit * vectors..][..=unit / LANES];
                     let next_line = &mut high[..=next / LANES];
                     add_pair::<V, R>([line, next_line], rows, [unit, next]);
                 }
-                for &unit in last {
+                for unit in last.iter().map(|&unit| unit as usize) {
                     let line = &mut self.sums[unit * vectors..][..=unit / LANES];
                     add_rows::<V, R>(line, rows, &factors::<V, R>(rows, unit));
                 }
@@ -221,7 +229,7 @@ impl Outer<'_> {
         }
     }
 
-    /// Computes the rows of a sample; those that do not count are 0.
+    /// Computes the rows of a sample, as far as there are slopes; those that do not count are 0.
     #[inline(always)]
     fn fill<V: Vectors, const R: usize>(
         &self,
@@ -230,14 +238,19 @@ impl Outer<'_> {
         mean: &mut [f32],
         rows: &mut [[Line; R]],
     ) {
-        let (stride, vectors) = (mean.len(), mean.len() / LANES);
+        let stride = padded(self.units.len());
+        let vectors = stride / LANES;
         let classes = sample * self.classes..(sample + 1) * self.classes;
+        mean.fill(0.0);
         if let Some(shares) = &self.pass.shares {
-            mean.fill(0.0);
             let shares = shares[classes.clone()].iter();
             for (&share, weights) in shares.zip(self.weights.chunks_exact(stride)) {
-                let terms = mean.iter_mut().zip(weights);
-                terms.for_each(|(mean, weight)| *mean = V::multiply_add(share, *weight, *mean));
+                let share = V::splat(share);
+                let terms = mean.chunks_exact_mut(V::LANES);
+                for (mean, weights) in terms.zip(weights.chunks_exact(V::LANES)) {
+                    let sum = V::add_product(share, V::load(weights), V::load(mean));
+                    V::store(sum, mean);
+                }
             }
         }
         let counting = self.pass.rows.of(sample);

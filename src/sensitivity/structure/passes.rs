@@ -22,6 +22,9 @@ use crate::{
     },
 };
 
+/// Numbers that one task looks at.
+const PART: usize = 1 << 16;
+
 /// Runs the head forward, and the slopes of its bends.
 pub(super) struct Passes {
     forward: Forward,
@@ -216,8 +219,13 @@ impl Slopes {
         match self {
             Self::Relu => {
                 let numbers = value.to_f32();
-                let slopes = numbers.iter().map(|&number| f32::from(number > 0.0));
-                Ok(slopes.collect())
+                let mut slopes = vec![0.0; numbers.len()];
+                let parts = slopes.par_chunks_mut(PART).zip(numbers.par_chunks(PART));
+                parts.for_each(|(slopes, numbers)| {
+                    let pairs = slopes.iter_mut().zip(numbers);
+                    pairs.for_each(|(slope, &number)| *slope = f32::from(number > 0.0));
+                });
+                Ok(slopes)
             }
             Self::InEngine(derivative) => derivative.run(value, samples),
         }
