@@ -13,6 +13,7 @@
 mod cache;
 mod extract;
 mod input;
+mod joined;
 mod lanes;
 mod layout;
 mod pass;
@@ -30,6 +31,7 @@ pub use cache::{
 };
 pub use extract::{Event, Extraction, Listener, extract};
 pub use input::{ModelInput, Samples};
+pub(crate) use joined::joined;
 pub(crate) use pass::{Features, Pass, Passing};
 pub use probe::probe;
 pub use room::{fitting, sample_bytes};

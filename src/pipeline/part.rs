@@ -19,6 +19,7 @@ use crate::{
     data::Preprocess,
     engine::EngineInfo,
     error::{Error, Result},
+    features::joined,
     sensitivity::{self, Collected, Terms},
     shards::{Blocks, Dealt, Shard, file::Reader, parts},
 };
@@ -180,7 +181,8 @@ pub fn score_part(options: &PartOptions, watch: &dyn Watch) -> Result<PartReport
     let norms = [(score.norm, score.class_norm())];
 
     let indices = &setup.shares.calibration;
-    let blocks = Blocks::new(indices.len(), setup.batch_size()?);
+    let batch = score::scored_batch(&setup, view)?;
+    let blocks = Blocks::new(indices.len(), batch);
     let dealt = Dealt::new(options.shard, blocks);
     let samples = dealt.samples();
     let manifest = Manifest {
@@ -195,6 +197,7 @@ pub fn score_part(options: &PartOptions, watch: &dyn Watch) -> Result<PartReport
     let found = is_there(&path, &manifest, options.replace, watch)?;
     if !found {
         let stream = Stream::new(&setup, &head, &indices[samples.clone()], watch)?;
+        let stream = joined(stream, batch);
         let first = (dealt.own.start, samples.start as u64);
         let collected = sensitivity::collect(request, &norms, first, stream)?;
         watch.stage("writing", None);

@@ -19,14 +19,17 @@ use super::{
 use crate::{
     engine::EngineInfo,
     error::{Error, Result},
-    features::FeatureBatch,
+    features::{FeatureBatch, joined},
     graph::{Graph, Shapes},
     head::Head,
-    onnx::{self, Model},
+    onnx::{self, Dim, Model},
     prune::{Budget, Keep, Scores},
     sensitivity::{self, Criterion, Norm, Of, Scale, ScoreOptions, Scored, Slopes},
     shards::{self, Coverage, parts::document},
 };
+
+/// Features of the samples that are scored together: 668 of the VGG-like network, 83 of VGG16.
+const SCORED_BYTES: usize = 8 << 20;
 
 /// Schema of [`ScoreReport`].
 const SCHEMA: &str = "onnx-prune/score/v1";
@@ -295,10 +298,12 @@ pub(super) fn scores_of_norms(
         // What is read once, in order, need not be held.
         None if !setup.keeps_features() => {
             let batches = Stream::new(setup, view.head, indices, watch)?;
+            let batches = joined(batches, scored_batch(setup, view)?);
             sensitivity::score_norms(request, norms, batches)?
         }
         samples => {
             let batches = held(setup, view, samples, watch)?;
+            let batches = joined(batches, scored_batch(setup, view)?);
             sensitivity::score_norms(request, norms, batches)?
         }
     };
@@ -331,6 +336,29 @@ pub(super) fn settled(setup: &Setup<'_>, options: &ScoreOptions, of: Option<Of>)
         },
         block: shards::block(setup.shares.calibration.len()),
         ..options.clone()
+    }
+}
+
+/// Samples that are scored together: as many runs of the trunk as make up [`SCORED_BYTES`], where the number is
+/// left open. What like samples share is looked for among them, and weights are read once for all of them.
+///
+/// # Errors
+/// [`Error::Argument`] for a batch that the model does not take.
+pub(super) fn scored_batch(setup: &Setup<'_>, view: View<'_>) -> Result<usize> {
+    let batch = setup.batch_size()?;
+    let features = view.head.features.iter();
+    let widths = features.map(|&value| {
+        let dims = view.shapes.dims(value)?.iter().skip(1);
+        dims.map(Dim::fixed).product::<Option<usize>>()
+    });
+    match widths.sum::<Option<usize>>() {
+        Some(width) if setup.is_batch_open() => {
+            let most = SCORED_BYTES / size_of::<f32>() / width.max(1);
+            let most = most.clamp(batch, shards::BLOCK.max(batch));
+            // A power of two of them, so that blocks of samples stay even.
+            Ok(batch << (most / batch).ilog2())
+        }
+        _ => Ok(batch),
     }
 }
 

@@ -323,6 +323,12 @@ impl<'m> Setup<'m> {
         }
     }
 
+    /// Whether nobody says how many samples go together, neither the user nor the model nor a device's memory.
+    pub(super) fn is_batch_open(&self) -> bool {
+        let open = self.options.batch == BatchSize::Usual && self.input.fixed_batch().is_none();
+        open && !self.computes_on_device()
+    }
+
     fn usual_batch(&self) -> usize {
         match self.computes_on_device() {
             true => self.input.device_batch_size(self.sample_size()),
