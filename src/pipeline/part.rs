@@ -21,7 +21,7 @@ use crate::{
     error::{Error, Result},
     features::joined,
     sensitivity::{self, Collected, Terms},
-    shards::{Blocks, Dealt, Shard, file::Reader, parts},
+    shards::{Dealt, Shard, file::Reader, parts},
 };
 
 /// Schema of a part's manifest and of [`PartReport`]; raised whenever a part of the same name means
@@ -174,15 +174,14 @@ pub fn score_part(options: &PartOptions, watch: &dyn Watch) -> Result<PartReport
     let mut setup = Setup::new(&model, &source, watch)?;
     let head = setup.find_head(false, watch)?;
     let view = View::of(&setup, &head);
-    let mut score = score::settled(&setup, &run.score, run.of);
+    let blocks = score::blocks(&setup, view)?;
+    let mut score = score::settled(&setup, blocks, &run.score, run.of);
     score.seed = source.seed;
     let on_ranked = score::ranking(watch);
     let request = score::request(&setup, view, &score, &on_ranked);
     let norms = [(score.norm, score.class_norm())];
 
     let indices = &setup.shares.calibration;
-    let batch = score::scored_batch(&setup, view)?;
-    let blocks = Blocks::new(indices.len(), batch);
     let dealt = Dealt::new(options.shard, blocks);
     let samples = dealt.samples();
     let manifest = Manifest {
@@ -197,7 +196,7 @@ pub fn score_part(options: &PartOptions, watch: &dyn Watch) -> Result<PartReport
     let found = is_there(&path, &manifest, options.replace, watch)?;
     if !found {
         let stream = Stream::new(&setup, &head, &indices[samples.clone()], watch)?;
-        let stream = joined(stream, batch);
+        let stream = joined(stream, blocks.batch());
         let first = (dealt.own.start, samples.start as u64);
         let collected = sensitivity::collect(request, &norms, first, stream)?;
         watch.stage("writing", None);

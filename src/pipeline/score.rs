@@ -25,7 +25,7 @@ use crate::{
     onnx::{self, Dim, Model},
     prune::{Budget, Keep, Scores},
     sensitivity::{self, Criterion, Norm, Of, Scale, ScoreOptions, Scored, Slopes},
-    shards::{self, Coverage, parts::document},
+    shards::{BLOCK, Blocks, Coverage, parts::document},
 };
 
 /// Features of the samples that are scored together: 668 of the VGG-like network, 83 of VGG16.
@@ -286,7 +286,8 @@ pub(super) fn scores_of_norms(
     samples: Option<Samples>,
     watch: &dyn Watch,
 ) -> Result<Vec<Scored>> {
-    let options = settled(setup, options, of);
+    let blocks = blocks(setup, view)?;
+    let options = settled(setup, blocks, options, of);
     let bounds = || sensitivity::has_worst_case(view.graph, view.head);
     if !options.criterion.needs_samples() || options.slopes == Slopes::Worst && bounds() {
         watch.stage("scoring", None);
@@ -298,12 +299,12 @@ pub(super) fn scores_of_norms(
         // What is read once, in order, need not be held.
         None if !setup.keeps_features() => {
             let batches = Stream::new(setup, view.head, indices, watch)?;
-            let batches = joined(batches, scored_batch(setup, view)?);
+            let batches = joined(batches, blocks.batch());
             sensitivity::score_norms(request, norms, batches)?
         }
         samples => {
             let batches = held(setup, view, samples, watch)?;
-            let batches = joined(batches, scored_batch(setup, view)?);
+            let batches = joined(batches, blocks.batch());
             sensitivity::score_norms(request, norms, batches)?
         }
     };
@@ -323,7 +324,12 @@ pub(super) fn scores_of_norms(
 }
 
 /// The choices, with what is differentiated settled.
-pub(super) fn settled(setup: &Setup<'_>, options: &ScoreOptions, of: Option<Of>) -> ScoreOptions {
+pub(super) fn settled(
+    setup: &Setup<'_>,
+    blocks: Blocks,
+    options: &ScoreOptions,
+    of: Option<Of>,
+) -> ScoreOptions {
     let default = match setup.has_data() {
         true => Of::Probabilities,
         false => Of::Logits,
@@ -334,17 +340,24 @@ pub(super) fn settled(setup: &Setup<'_>, options: &ScoreOptions, of: Option<Of>)
             true => Slopes::Worst,
             false => Slopes::OfSamples,
         },
-        block: shards::block(setup.shares.calibration.len()),
+        block: blocks.size(),
         ..options.clone()
     }
 }
 
-/// Samples that are scored together: as many runs of the trunk as make up [`SCORED_BYTES`], where the number is
-/// left open. What like samples share is looked for among them, and weights are read once for all of them.
+/// How the samples are added up, by one process or by many: where a block ends must not depend on whether batches
+/// could be put together.
 ///
 /// # Errors
 /// [`Error::Argument`] for a batch that the model does not take.
-pub(super) fn scored_batch(setup: &Setup<'_>, view: View<'_>) -> Result<usize> {
+pub(super) fn blocks(setup: &Setup<'_>, view: View<'_>) -> Result<Blocks> {
+    let samples = setup.shares.calibration.len();
+    Ok(Blocks::new(samples, scored_batch(setup, view)?))
+}
+
+/// Samples that are scored together: as many runs of the trunk as make up [`SCORED_BYTES`], where the number is
+/// left open. What like samples share is looked for among them, and weights are read once for all of them.
+fn scored_batch(setup: &Setup<'_>, view: View<'_>) -> Result<usize> {
     let batch = setup.batch_size()?;
     let features = view.head.features.iter();
     let widths = features.map(|&value| {
@@ -354,7 +367,7 @@ pub(super) fn scored_batch(setup: &Setup<'_>, view: View<'_>) -> Result<usize> {
     match widths.sum::<Option<usize>>() {
         Some(width) if setup.is_batch_open() => {
             let most = SCORED_BYTES / size_of::<f32>() / width.max(1);
-            let most = most.clamp(batch, shards::BLOCK.max(batch));
+            let most = most.clamp(batch, BLOCK.max(batch));
             // A power of two of them, so that blocks of samples stay even.
             Ok(batch << (most / batch).ilog2())
         }

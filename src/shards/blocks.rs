@@ -9,7 +9,7 @@ use super::Shard;
 /// Samples of a block, at least: a block ends with the batch that reaches them.
 pub const BLOCK: usize = 1024;
 
-/// The most that a block is made to reach: what ends a block takes as long as tens of samples. 1.28 million samples
+/// The most that a block is made to reach: what ends a block takes as long as a hundred samples. 1.28 million samples
 /// make 313 blocks, enough for hundreds of workers; a worker that dies in the middle of a shard loses
 /// that shard.
 const LARGEST: usize = 4096;
