@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use onnx_prune::onnx::{Limits, Model};
+use onnx_prune::onnx::{DataType, Limits, Model, ModelProto, NodeProto, Tensor};
 use prost::Message;
 use serde_json::{Value, json};
 
@@ -125,6 +125,46 @@ fn merged_parts_are_what_one_process_finds() {
             assert_eq!(found.json(), report);
         }
     }
+}
+
+/// The classifier, with a head in f16: batches of such features are not put together.
+fn in_f16() -> ModelProto {
+    let mut model = classifier();
+    let graph = model.graph.as_mut().unwrap();
+    for tensor in &mut graph.initializer {
+        let halves = Tensor::from_proto(tensor).unwrap();
+        let halves = halves.cast(DataType::Float16).unwrap();
+        *tensor = halves.to_proto(tensor.name());
+    }
+    let cast = |from: &str, to: &str, dtype: DataType| {
+        let node = NodeProto::new("Cast", &[from], &[to]).with_name(to);
+        node.with_int("to", i64::from(dtype as i32))
+    };
+    let last = graph.node.len() - 1;
+    graph.node[0].input[0] = "halves".to_owned();
+    graph.node[last].output[0] = "scores".to_owned();
+    graph
+        .node
+        .insert(0, cast("images", "halves", DataType::Float16));
+    graph.node.push(cast("scores", "logits", DataType::Float));
+    model
+}
+
+#[test]
+fn blocks_end_alike_where_batches_are_not_put_together() {
+    let bench = large();
+    bench.put("in.onnx", &in_f16().encode_to_vec());
+    // A quarter of them is a multiple of the trunk's batch, and not of what would be scored together.
+    let flags = "--data @many.npy --rescale 0.01 --engine ort --samples 9600";
+    let done = |line: &str| run(Engines::Both, &bench.arguments(line)).assert_done(line);
+    done(&format!("score @in.onnx {flags} --output @whole.json"));
+    for index in 0..2 {
+        done(&format!(
+            "score @in.onnx {flags} --output @parts --shard {index}/2"
+        ));
+    }
+    done("merge @parts --output @merged.json");
+    assert!(text(&bench.path("merged.json")) == text(&bench.path("whole.json")));
 }
 
 #[test]
