@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use rayon::prelude::*;
 
-use super::chain::Chain;
+use super::{chain::Chain, last::are_finite};
 use crate::{
     algebra::{Strips, add_sparse},
     error::Result,
@@ -84,6 +84,10 @@ impl First {
         };
         let weights = link.weights.to_tensor()?;
         let weights = weights.to_f32();
+        if !are_finite(&weights) {
+            // A feature that is 0 makes no number of these, and the engine tells.
+            return Ok(None);
+        }
         let weights = Strips::of_rows((inputs, outputs), |input, neurons, target| {
             let neurons = target.iter_mut().zip(neurons);
             neurons.for_each(|(to, neuron)| *to = weights[neuron * inputs + input]);

@@ -1,12 +1,13 @@
 //! Features that are mostly 0, which the engine does not multiply.
 
-use super::{assert_near, by_gradient, scored};
+use super::{assert_near, by_gradient, request, scored};
 use crate::{
     data::Batch,
     engine::testing::engines,
-    features::testing::{Dense, batch},
+    features::testing::{Dense, batch, features, opened},
+    graph::Graph,
     onnx::{ModelProto, NodeProto, Tensor},
-    sensitivity::{Norm, Of},
+    sensitivity::{Norm, Of, ScoreOptions, score_norms},
 };
 
 const WIDTHS: [usize; 3] = [70, 20, 4];
@@ -82,6 +83,44 @@ fn heads_score_as_their_gradient_graphs_do() {
                     }
                 }
             }
+        }
+    }
+}
+
+#[test]
+fn weights_that_are_no_numbers_are_refused_as_without_zeros() {
+    // That of an input that is always 0, to a unit that no sample needs.
+    let spoil = |_: &mut Vec<NodeProto>, model: &mut ModelProto| {
+        let initializers = &mut model.graph.as_mut().unwrap().initializer;
+        let mut weight = Tensor::from_proto(&initializers[0])
+            .unwrap()
+            .to_f32()
+            .into_owned();
+        weight[0] = f32::INFINITY;
+        let weight = Tensor::f32([WIDTHS[1], WIDTHS[0]], weight).unwrap();
+        initializers[0] = weight.to_proto("w0");
+        let mut bias = Tensor::from_proto(&initializers[1])
+            .unwrap()
+            .to_f32()
+            .into_owned();
+        bias[0] = -1e9;
+        let bias = Tensor::f32([WIDTHS[1]], bias).unwrap();
+        initializers[1] = bias.to_proto("b0");
+    };
+    let model = net(spoil);
+    let mut data = zeros(60);
+    let samples = data.values.chunks_exact_mut(WIDTHS[0]);
+    samples.for_each(|sample| sample[0] = 0.0);
+    for engine in engines() {
+        for norm in [Norm::P(1.0), Norm::P(2.0), Norm::Inf] {
+            let graph = Graph::new(&model).unwrap();
+            let (shapes, head) = opened(&*engine, &graph, &data);
+            let options = ScoreOptions::default();
+            let request = request(&*engine, &graph, (&shapes, &head), &options);
+            let batches = features(&*engine, &graph, (&shapes, &head), vec![data.clone()]);
+            let error = score_norms(request, &[(norm, norm)], batches.into_iter().map(Ok));
+            let error = error.map(|_| ()).unwrap_err().to_string();
+            assert!(error.contains("is NaN or infinite"), "{error}");
         }
     }
 }
