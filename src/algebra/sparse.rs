@@ -12,7 +12,7 @@ use rayon::prelude::*;
 
 pub(crate) use held::{Columns, Sparse, SparseRow, add_held};
 
-use super::{Loop, Vectors, widest};
+use super::{Loop, Vectors, vectors::lanes, widest};
 
 /// Lines of a block, a power of two: of the widest strip they are 32 KiB.
 const DEPTH: usize = 64;
@@ -118,7 +118,7 @@ impl Strips {
         (depth, count): (usize, usize),
         read: impl Fn(usize, Range<usize>, &mut [f32]) + Sync,
     ) -> Self {
-        let lanes = widest(Lanes);
+        let lanes = lanes();
         let all = count.div_ceil(lanes);
         let strips = all.div_ceil(WIDEST);
         let (mut places, mut column) = (Vec::with_capacity(strips), 0);
@@ -161,17 +161,6 @@ impl Strips {
     /// Numbers from one row of a product to the next.
     pub(crate) fn stride(&self) -> usize {
         self.stride
-    }
-}
-
-struct Lanes;
-
-impl Loop for Lanes {
-    type Output = usize;
-
-    #[inline(always)]
-    fn run<V: Vectors>(self) -> usize {
-        V::LANES
     }
 }
 

@@ -9,7 +9,7 @@ use std::ops::Range;
 use ndarray::ArrayView2;
 use rayon::prelude::*;
 
-use super::{Loop, Vectors, widest};
+use super::{Loop, Vectors, vectors::lanes, widest};
 
 /// Rows of a tile, two vectors each, where vectors have sixteen numbers: its sums take 24 of the 32
 /// registers.
@@ -41,23 +41,12 @@ pub(crate) enum Side {
 impl Side {
     /// How many rows, or columns, one tile takes.
     pub(crate) fn each(self) -> usize {
-        let lanes = widest(Lanes);
+        let lanes = lanes();
         match (self, lanes) {
             (Self::Left, 16) => MANY,
             (Self::Left, _) => FEW,
             (Self::Right, lanes) => 2 * lanes,
         }
-    }
-}
-
-struct Lanes;
-
-impl Loop for Lanes {
-    type Output = usize;
-
-    #[inline(always)]
-    fn run<V: Vectors>(self) -> usize {
-        V::LANES
     }
 }
 

@@ -489,6 +489,20 @@ pub(crate) fn widest<L: Loop>(body: L) -> L::Output {
     body.run::<Plain>()
 }
 
+/// Numbers of the widest vectors that the processor has.
+pub(super) fn lanes() -> usize {
+    struct Lanes;
+    impl Loop for Lanes {
+        type Output = usize;
+
+        #[inline(always)]
+        fn run<V: Vectors>(self) -> usize {
+            V::LANES
+        }
+    }
+    widest(Lanes)
+}
+
 /// Numbers of the widest vectors that are looked for.
 #[cfg(all(target_arch = "x86_64", not(test)))]
 const fn most_lanes() -> usize {

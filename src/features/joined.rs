@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// Puts batches that follow one another together until they hold `rows` samples. Batches that are filled
-/// up stay as they are, and so do those whose values do not begin with the samples' axis.
+/// up stay as they are, and so do those whose values are no f32 or do not begin with the samples' axis.
 pub(crate) fn joined<I>(
     batches: I,
     rows: usize,
@@ -89,8 +89,7 @@ impl FeatureBatch {
             let mut values = batch.values.iter();
             batch.rows == batch.samples
                 && values.all(|value| {
-                    let numbers = DataType::Float;
-                    value.shape().first() == Some(&batch.rows) && value.dtype() == numbers
+                    value.shape().first() == Some(&batch.rows) && value.dtype() == DataType::Float
                 })
         };
         let alike = self.values.iter().zip(&next.values);

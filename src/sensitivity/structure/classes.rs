@@ -14,7 +14,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::{matrix::Matrix, passes::Pass};
+use super::{gram::at_least_0, matrix::Matrix, passes::Pass};
 
 /// Samples that one task adds up.
 const SAMPLES: usize = 256;
@@ -83,9 +83,7 @@ fn close(last: &Matrix, sums: &[f64]) -> Vec<f64> {
         let terms = squares.iter_mut().zip(&product).zip(own);
         terms.for_each(|((square, product), &weight)| *square += product * f64::from(weight));
     }
-    // What is 0 may come out as less by rounding; what is no number stays none.
-    let rounded = |square: f64| if square < 0.0 { 0.0 } else { square };
-    squares.into_iter().map(rounded).collect()
+    squares.into_iter().map(at_least_0).collect()
 }
 
 #[cfg(test)]

@@ -122,10 +122,8 @@ impl Gram {
         let squares: Vec<Vec<f64>> = squares.collect();
         self.sums.fill(0.0);
         self.touched = false;
-        // What is 0 may come out as less by rounding; what is no number stays none.
-        let rounded = |square: f64| if square < 0.0 { 0.0 } else { square };
         let squares = squares.concat().into_iter();
-        squares.map(|square| rounded(square) * scale).collect()
+        squares.map(|square| at_least_0(square) * scale).collect()
     }
 }
 
@@ -176,6 +174,11 @@ impl Loop for Close<'_> {
             });
         }
     }
+}
+
+/// A sum of squares: what is 0 may come out as less by rounding; what is no number stays none.
+pub(super) fn at_least_0(square: f64) -> f64 {
+    if square < 0.0 { 0.0 } else { square }
 }
 
 /// Some columns of rows, for one side of a product over the rows.
