@@ -291,7 +291,11 @@ fn add_pair<V: Vectors, const R: usize>(
     rows: &[[Line; R]],
     units: [usize; 2],
 ) {
-    let factors = units.map(|unit| factors::<V, R>(rows, unit));
+    // A closure for `map` would be a function by itself, without the vectors' instructions.
+    let factors = [
+        factors::<V, R>(rows, units[0]),
+        factors::<V, R>(rows, units[1]),
+    ];
     let done = first.len();
     let (both, rest) = second.split_at_mut(done);
     for ((Line(first), Line(second)), rows) in first.iter_mut().zip(both).zip(rows) {
