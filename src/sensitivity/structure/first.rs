@@ -22,7 +22,7 @@ use crate::{
 const WEIGHTS: usize = 4 << 20;
 
 /// One row in so many is looked at for zeros.
-const EVERY: usize = 16;
+const EVERY: usize = 64;
 
 /// At most one feature in so many may be another number than 0: a product by lines of the weights takes twice
 /// as long for each number as one by tiles.

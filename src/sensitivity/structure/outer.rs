@@ -124,14 +124,30 @@ impl Room {
 
 /// The units with any slope that is not 0, those with most of them first.
 fn by_activity(slopes: &[f32], width: usize) -> Vec<usize> {
-    let mut active = vec![0_u32; width];
-    for slopes in slopes.chunks_exact(width) {
-        let pairs = active.iter_mut().zip(slopes);
-        pairs.for_each(|(active, &slope)| *active += u32::from(slope != 0.0));
-    }
+    let active = widest(Activity { slopes, width });
     let mut units: Vec<usize> = (0..width).filter(|&unit| active[unit] > 0).collect();
     units.sort_by_key(|&unit| Reverse(active[unit]));
     units
+}
+
+/// How many slopes of each unit are not 0.
+struct Activity<'a> {
+    slopes: &'a [f32],
+    width: usize,
+}
+
+impl Loop for Activity<'_> {
+    type Output = Vec<u32>;
+
+    #[inline(always)]
+    fn run<V: Vectors>(self) -> Vec<u32> {
+        let mut active = vec![0; self.width];
+        for slopes in self.slopes.chunks_exact(self.width) {
+            let pairs = active.iter_mut().zip(slopes);
+            pairs.for_each(|(active, &slope)| *active += u32::from(slope != 0.0));
+        }
+        active
+    }
 }
 
 fn padded(units: usize) -> usize {
