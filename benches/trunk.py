@@ -2,13 +2,14 @@
 
     cargo build --release
     pip install onnx onnxruntime numpy pillow torch torchvision
-    python benches/trunk.py --network resnet50 --images 2000 --rounds 5
+    python benches/trunk.py --network resnet50 --images 2000 --rounds 5 --photographs FOLDER ...
     python benches/trunk.py --network models/vgg.onnx --images 2000 --rounds 5
 
 The peer runs the same trunk, cut out of the same file, in the same version of ONNX Runtime with as many threads, on
 batches that lie in memory, at the batch size that is fastest for it. The program opens, decodes, resizes and runs
-files: photographs of 500 x 375 (JPEG, made from noise with the spectrum of photographs) for networks of 224 x 224,
-Fashion-MNIST as PNG for those of 28 x 28. Images per second of its stage "running the trunk", which keeps the features
+files: for networks of 224 x 224, JPEG files of 500 x 375, cut at random out of the JPEG files in the folders (Debian's
+lomiri-wallpapers-16.04 and mate-backgrounds have photographs) or, without any, made from noise with the spectrum of
+photographs; for those of 28 x 28, Fashion-MNIST as PNG. Images per second of its stage "running the trunk", which keeps the features
 in memory; they take turns. A fifth of a folder is held out, so the folder holds a quarter more than are run.
 """
 
@@ -48,7 +49,26 @@ def export(name, path):
     )
 
 
-def photographs(folder, count):
+def cut(folder, count, sources):
+    """Windows of any size and place, made 500 x 375."""
+    random = numpy.random.default_rng(0)
+    files = sorted(file for source in sources for file in pathlib.Path(source).rglob("*.jpg"))
+    pictures = [Image.open(file).convert("RGB") for file in files]
+    # Smaller ones would have to be blown up.
+    pictures = [picture for picture in pictures if picture.width >= 1000 and picture.height >= 750]
+    assert pictures, f"no large pictures in {sources}"
+    for index in range(count):
+        picture = pictures[random.integers(len(pictures))]
+        width = int(random.integers(500, min(picture.width, picture.height * 4 // 3) + 1))
+        height = width * 3 // 4
+        left, top = random.integers(picture.width - width + 1), random.integers(picture.height - height + 1)
+        window = picture.resize((500, 375), Image.Resampling.LANCZOS, (left, top, left + width, top + height))
+        window.save(folder / f"{index:05}.jpg", quality=95)
+    sizes = [file.stat().st_size for file in folder.iterdir()]
+    print(f"{count} windows of {len(pictures)} pictures, {statistics.median(sizes) / 1000:.0f} kB each")
+
+
+def noise(folder, count):
     """Noise whose amplitude falls with the frequency as in photographs; about 107 kB each."""
     random = numpy.random.default_rng(0)
     frequency = numpy.hypot(numpy.fft.fftfreq(375)[:, None], numpy.fft.rfftfreq(500)[None, :])
@@ -56,8 +76,8 @@ def photographs(folder, count):
     for index in range(count):
         planes = []
         for _ in range(3):
-            noise = random.standard_normal(amplitude.shape) + 1j * random.standard_normal(amplitude.shape)
-            planes.append(numpy.fft.irfft2(noise * amplitude, s=(375, 500)))
+            plane = random.standard_normal(amplitude.shape) + 1j * random.standard_normal(amplitude.shape)
+            planes.append(numpy.fft.irfft2(plane * amplitude, s=(375, 500)))
         pixels = numpy.stack(planes, -1)
         pixels = pixels[..., :1] * 0.8 + pixels * 0.3
         pixels = (pixels - pixels.mean()) / pixels.std() * 55 + 120
@@ -121,6 +141,7 @@ def main():
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--program", default="target/release/onnx-prune")
     parser.add_argument("--fashion", default="/usr/share/datasets/fashion-mnist/t10k-images-idx3-ubyte.gz")
+    parser.add_argument("--photographs", nargs="+", default=[], help="folders of large JPEG files to cut images out of")
     parser.add_argument("--flags", default="", help="more flags of the program")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=".") as folder:
@@ -136,7 +157,10 @@ def main():
             model, shape = folder / "model.onnx", (3, 224, 224)
             flags += ["--preprocess", "imagenet"]
             export(arguments.network, model)
-            photographs(data, files)
+            if arguments.photographs:
+                cut(data, files, arguments.photographs)
+            else:
+                noise(data, files)
         os.environ.setdefault("ONNX_PRUNE_ORT_LIB", library())
         out = folder / "out.onnx"
         program = Program(arguments.program, model, data, out, arguments.images, arguments.threads, flags)
