@@ -90,7 +90,7 @@ pub trait Session: Send {
     /// What [`Session::run`] must be given, in the order of the model.
     fn inputs(&self) -> &[Port];
 
-    /// What [`Session::run`] gives back, in this order.
+    /// What [`Session::run`] gives back, in this order: those of the model's outputs that are tensors.
     fn outputs(&self) -> &[Port];
 
     /// What the user should know about how this model is run, for example in another float type.

@@ -274,6 +274,22 @@ impl<'m> Graph<'m> {
         kind.is_none_or(|kind| matches!(kind, type_proto::Value::TensorType(_)))
     }
 
+    /// The outputs, as far as tensors tell what they hold: in place of a sequence of maps stands the
+    /// tensor that ZipMap makes it of; what else is no tensor is left out.
+    pub fn tensor_outputs(&self) -> Vec<ValueId> {
+        let mut found = Vec::new();
+        for output in self.outputs() {
+            let told = match self.is_tensor(output) {
+                true => Some(output),
+                false => { self.producer(output) }
+                    .filter(|&node| self.node(node).op() == "ZipMap")
+                    .and_then(|node| self.input(node, 0)),
+            };
+            found.extend(told.filter(|told| !found.contains(told)));
+        }
+        found
+    }
+
     /// All nodes, each after the nodes whose values it reads.
     pub fn order(&self) -> &[NodeId] {
         &self.order

@@ -292,3 +292,25 @@ fn a_part_holds_what_it_needs_and_nothing_else() {
     let error = extract(&graph, &shapes, &[id("r")], &[id("y")]).unwrap_err();
     assert!(error.to_string().contains("\"r\""), "{error}");
 }
+
+#[test]
+fn outputs_that_are_no_tensors_are_told_by_what_they_are_made_of() {
+    let nodes = vec![
+        node("Relu", &["x"], "y"),
+        node("Neg", &["x"], "p"),
+        node("ZipMap", &["y"], "maps_of_y"),
+        node("ZipMap", &["p"], "maps_of_p"),
+        node("SequenceConstruct", &["p"], "sequence"),
+    ];
+    let mut model = model(nodes, Vec::new());
+    let maps = ["maps_of_y", "maps_of_p", "sequence"].map(|name| {
+        let mut info = info(name, &[]);
+        info.r#type.as_mut().unwrap().value = Some(type_proto::Value::SequenceType(Box::default()));
+        info
+    });
+    model.graph.as_mut().unwrap().output.extend(maps);
+    let graph = Graph::new(&model).unwrap();
+    let told = graph.tensor_outputs().into_iter();
+    let told: Vec<&str> = told.map(|id| graph.name(id)).collect();
+    assert_eq!(told, ["y", "p"]);
+}

@@ -17,7 +17,7 @@ use crate::{
     error::{Error, Result},
     eval::{self, Comparison, Verification},
     features::Samples,
-    graph::Graph,
+    graph::{self, Graph, Shapes, ValueId},
     onnx::{Model, ModelProto, Tensor},
 };
 
@@ -128,7 +128,7 @@ pub fn verify(options: &VerifyOptions, watch: &dyn Watch) -> Result<VerifyReport
         b: options.b.clone(),
         data: DataReport::new(&setup, &setup.dataset)?,
         samples: samples.iter().map(|batch| batch.count).sum(),
-        outputs: output_names(&setup.graph),
+        outputs: compared_names(&setup.graph),
         passed: comparisons.iter().all(|compared| compared.passed)
             && proof.as_ref().is_none_or(|found| found.passed),
         comparisons,
@@ -180,6 +180,13 @@ fn run(
         .iter()
         .map(|batch| vec![(name, &batch.input)])
         .collect();
+    let graph = Graph::new(model)?;
+    let (outputs, told) = (graph.outputs(), graph.tensor_outputs());
+    let shown = (outputs != told).then(|| {
+        let shapes = Shapes::declared(&graph);
+        graph::with_outputs(&graph, &shapes, &told)
+    });
+    let model = shown.as_ref().unwrap_or(model);
     Ok(eval::outputs(&*selected.engine, model, &batches)?.0)
 }
 
@@ -190,7 +197,7 @@ fn compared(
     samples: &[Samples],
 ) -> Result<Compared> {
     let rows: Vec<usize> = samples.iter().map(|batch| batch.count).collect();
-    let names = output_names(&setup.graph);
+    let names = compared_names(&setup.graph);
     let comparison = eval::compare(&names, runs[0], runs[1], &rows)?;
     Ok(Compared {
         what: what.to_owned(),
@@ -199,9 +206,14 @@ fn compared(
     })
 }
 
-fn output_names(graph: &Graph<'_>) -> Vec<String> {
-    let outputs = graph.outputs().into_iter();
-    outputs.map(|id| graph.name(id).to_owned()).collect()
+/// What is compared: outputs, and what those are made of that are no tensors.
+fn compared_names(graph: &Graph<'_>) -> Vec<String> {
+    names(graph, &graph.tensor_outputs())
+}
+
+fn names(graph: &Graph<'_>, values: &[ValueId]) -> Vec<String> {
+    let names = values.iter().map(|&id| graph.name(id).to_owned());
+    names.collect()
 }
 
 fn check_same_interface(setup: &Setup<'_>, b: &Model) -> Result<()> {
@@ -214,7 +226,7 @@ fn check_same_interface(setup: &Setup<'_>, b: &Model) -> Result<()> {
             input.name, setup.input.name
         )));
     }
-    let (mine, others) = (output_names(&setup.graph), output_names(&other));
+    let [mine, others] = [&setup.graph, &other].map(|graph| names(graph, &graph.outputs()));
     if mine != others {
         return Err(differ(format!(
             "its outputs are {others:?}, those of A {mine:?}"

@@ -11,6 +11,7 @@ mod budget;
 mod cache;
 mod completeness;
 mod enough;
+mod exporters;
 mod flags;
 mod formats;
 mod forms;

@@ -1,6 +1,7 @@
-"""Writes the small data sets that the readers are tested on, each with the library its format comes from.
+"""Writes the small data sets that the readers are tested on, each with the library its format comes from, and a model of
+scikit-learn's converter.
 
-    pip install datasets==5.2.0 webdataset==1.0.2 onnx==1.23.2 pillow==13.0.0
+    pip install datasets==5.2.0 webdataset==1.0.2 onnx==1.23.2 pillow==13.0.0 scikit-learn==1.9.1 skl2onnx==1.20.0
     python make.py
 
 Image i of the sets is 16 x 16: its left half is (20 i, 40, 200), its right half (250, 20 i, 10).
@@ -17,6 +18,9 @@ import onnx
 import webdataset
 from onnx import numpy_helper
 from PIL import Image
+from skl2onnx import to_onnx
+from sklearn.datasets import load_digits
+from sklearn.neural_network import MLPClassifier
 
 HERE = Path(__file__).parent
 
@@ -72,9 +76,18 @@ def cifar():
     (HERE / "cifar-batch.pickle").write_bytes(pickle.dumps(batch, protocol=4))
 
 
+def scikit_learn():
+    """As the converter writes it where it is not told otherwise: the probabilities as a sequence of maps."""
+    digits, classes = load_digits(return_X_y=True)
+    digits = (digits / 16).astype(np.float32)
+    model = MLPClassifier((24, 16), max_iter=100, random_state=0).fit(digits, classes)
+    (HERE / "scikit-learn.onnx").write_bytes(to_onnx(model, digits[:1]).SerializeToString())
+
+
 if __name__ == "__main__":
     print(sys.version, datasets.__version__, webdataset.__version__, onnx.__version__, Image.__version__)
     hugging_face()
     web()
     model_zoo()
     cifar()
+    scikit_learn()

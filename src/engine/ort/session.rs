@@ -74,14 +74,17 @@ fn load_within(
     model: &ModelProto,
 ) -> Result<Box<dyn Session>> {
     let loaded = open_within(limit, builder, model)?;
-    let mut outputs = output_ports(model);
-    for (port, outlet) in outputs.iter_mut().zip(loaded.session.outputs()) {
-        complete(port, outlet);
-    }
+    let outputs = output_ports(model).into_iter();
+    let outputs = outputs.zip(loaded.session.outputs());
+    let outputs = outputs.filter(|(_, outlet)| is_tensor(outlet.dtype()));
+    let outputs = outputs.map(|(mut port, outlet)| {
+        complete(&mut port, outlet);
+        port
+    });
     Ok(Box::new(OrtModel {
-        loaded,
+        outputs: outputs.collect(),
         inputs: input_ports(model),
-        outputs,
+        loaded,
     }))
 }
 
@@ -109,6 +112,11 @@ fn complete(port: &mut Port, outlet: &Outlet) {
     if let (DataType::Undefined, ValueType::Tensor { ty, .. }) = (port.dtype, outlet.dtype()) {
         port.dtype = values::data_type(*ty);
     }
+}
+
+/// scikit-learn's converter ends in a sequence of maps, for one.
+fn is_tensor(kind: &ValueType) -> bool {
+    matches!(kind, ValueType::Tensor { .. })
 }
 
 struct OrtModel {
@@ -141,10 +149,8 @@ impl OrtModel {
             .collect::<::ort::Result<_>>()?;
         let Loaded { session, quiet, .. } = &mut self.loaded;
         let outputs = session.run_with_options(named, &*quiet)?;
-        outputs
-            .values()
-            .map(|value| values::from_ort(&value))
-            .collect()
+        let outputs = outputs.values().filter(|value| is_tensor(value.dtype()));
+        outputs.map(|value| values::from_ort(&value)).collect()
     }
 }
 
