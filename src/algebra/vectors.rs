@@ -236,8 +236,8 @@ mod x86 {
         _mm256_fmadd_ps, _mm256_loadu_pd, _mm256_loadu_ps, _mm256_set1_pd, _mm256_set1_ps,
         _mm256_storeu_pd, _mm256_storeu_ps, _mm512_cmp_ps_mask, _mm512_fmadd_pd, _mm512_fmadd_ps,
         _mm512_loadu_epi32, _mm512_loadu_pd, _mm512_loadu_ps, _mm512_maskz_compress_epi32,
-        _mm512_maskz_compress_ps, _mm512_maskz_expand_ps, _mm512_set1_pd, _mm512_set1_ps,
-        _mm512_storeu_epi32, _mm512_storeu_pd, _mm512_storeu_ps,
+        _mm512_maskz_compress_ps, _mm512_set1_pd, _mm512_set1_ps, _mm512_storeu_epi32,
+        _mm512_storeu_pd, _mm512_storeu_ps, _pext_u32,
     };
 
     use super::{PixelWeights, Vectors, pixels};
@@ -245,7 +245,7 @@ mod x86 {
     /// AVX2 and FMA; only to be used where these are.
     pub(super) struct Eights;
 
-    /// AVX-512; only to be used where it is.
+    /// AVX-512 and BMI2; only to be used where these are.
     pub(super) struct Sixteens;
 
     impl Vectors for Eights {
@@ -419,11 +419,10 @@ mod x86 {
             let (Some(numbers), Some(room)) = pair else {
                 return Eights::pick_held(numbers, held, mask, target);
             };
-            // SAFETY: AVX-512 is there.
-            let spread = unsafe { _mm512_maskz_expand_ps(held, Self::load(numbers)) };
-            // SAFETY: as above.
-            Self::store(unsafe { _mm512_maskz_compress_ps(mask, spread) }, room);
-            mask.count_ones() as usize
+            // Which of those that are held.
+            // SAFETY: BMI2 is there.
+            let places = unsafe { _pext_u32(mask.into(), held.into()) } as u16;
+            Self::pick(numbers, places, room)
         }
 
         type Doubles = __m512d;
@@ -476,7 +475,8 @@ pub(crate) fn widest<L: Loop>(body: L) -> L::Output {
             && is_x86_feature_detected!("popcnt");
         let wide = most >= 16
             && is_x86_feature_detected!("avx512f")
-            && is_x86_feature_detected!("avx512vl");
+            && is_x86_feature_detected!("avx512vl")
+            && is_x86_feature_detected!("bmi2");
         if fused && wide {
             // SAFETY: all features that the function is compiled for were just found.
             return unsafe { in_sixteens(body) };
@@ -521,7 +521,7 @@ thread_local! {
 }
 
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512vl,avx2,fma,popcnt")]
+#[target_feature(enable = "avx512f,avx512vl,avx2,bmi2,fma,popcnt")]
 fn in_sixteens<L: Loop>(body: L) -> L::Output {
     body.run::<x86::Sixteens>()
 }

@@ -9,7 +9,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ndarray::{Array2, Axis};
+use ndarray::{Array2, ArrayView2, Axis};
 
 use super::{
     Known, halves,
@@ -52,16 +52,15 @@ impl Kernel {
         for columns in blocks(fitted.inputs) {
             let live = &spread.live[columns.clone()];
             let x = only(live, fitted.centred(columns.clone(), means));
-            kernel.add(1.0, &x, &tuned.centred(columns, means));
+            kernel.add(1.0, x.t(), tuned.centred(columns, means).t());
         }
         kernel
     }
 
-    /// Adds the products of some inputs, `factor` times.
-    fn add(&mut self, factor: f64, fitted: &Array2<f64>, tuned: &Array2<f64>) {
-        add_gram(self.fitted.view_mut(), factor, fitted.t());
-        self.tuned
-            .scaled_add(factor, &product(tuned.view(), fitted.t()));
+    /// Adds the products of some inputs, a row each, `factor` times.
+    fn add(&mut self, factor: f64, fitted: ArrayView2<'_, f64>, tuned: ArrayView2<'_, f64>) {
+        add_gram(self.fitted.view_mut(), factor, fitted);
+        self.tuned.scaled_add(factor, &product(tuned.t(), fitted));
     }
 }
 
@@ -112,11 +111,10 @@ impl Known {
         let (fitted, tuned) = (rows(features, fit)?, rows(features, &tune)?);
         let means = Pairs::means(&fitted.x, fitted.inputs);
         let live = Spread::new(&fitted.variances(&means), &means).live;
-        let all = 0..fitted.inputs;
-        let x = [
-            only(&live, fitted.centred(all.clone(), &means)),
-            tuned.centred(all, &means),
-        ];
+        let mut x = [fitted.turned(&means), tuned.turned(&means)];
+        for (input, _) in live.iter().enumerate().filter(|(_, live)| !**live) {
+            x[0].row_mut(input).fill(0.0);
+        }
         let mut made: BTreeMap<Vec<usize>, Kernel> = BTreeMap::new();
         // From few inputs to many: sums that grow lose no digits.
         for (_, inputs) in dual.into_iter().take(MOST_BYTES / bytes) {
@@ -133,7 +131,7 @@ impl Known {
     }
 }
 
-/// From the nearest of those that are made, or from nothing where that is nearer.
+/// From the nearest of those that are made, or from nothing where that is nearer. A row of x is an input.
 fn following(
     inputs: &[usize],
     made: &BTreeMap<Vec<usize>, Kernel>,
@@ -152,14 +150,14 @@ fn following(
     let (mut kernel, new, gone) = match nearest {
         Some((kernel, new, gone)) => (kernel.clone(), new, gone),
         None => {
-            let kernel = Kernel::zeros(fitted.nrows(), tuned.nrows());
+            let kernel = Kernel::zeros(fitted.ncols(), tuned.ncols());
             (kernel, inputs.to_vec(), Vec::new())
         }
     };
     for (factor, changed) in [(1.0, new), (-1.0, gone)] {
         if !changed.is_empty() {
-            let [fitted, tuned] = [fitted, tuned].map(|x| x.select(Axis(1), &changed));
-            kernel.add(factor, &fitted, &tuned);
+            let [fitted, tuned] = [fitted, tuned].map(|x| x.select(Axis(0), &changed));
+            kernel.add(factor, fitted.view(), tuned.view());
         }
     }
     kernel

@@ -3,9 +3,13 @@
 use std::ops::Range;
 
 use ndarray::Array2;
+use rayon::prelude::*;
 
 /// Inputs that are widened to f64 at a time.
 const COLUMNS: usize = 1024;
+
+/// Neighbouring columns that are read together: a line of the cache.
+const BESIDE: usize = 16;
 
 /// A variance below this share of the squared mean is rounding of f32 values that are all equal.
 const CONSTANT: f64 = 1e-12;
@@ -39,11 +43,32 @@ impl Pairs {
 
     /// Columns of x about `mean`, in f64.
     pub(super) fn centred(&self, columns: Range<usize>, mean: &[f64]) -> Array2<f64> {
-        let shape = (self.rows(), columns.len());
-        Array2::from_shape_fn(shape, |(row, column)| {
-            let column = columns.start + column;
-            f64::from(self.x[row * self.inputs + column]) - mean[column]
-        })
+        let mut centred = Array2::zeros((self.rows(), columns.len()));
+        let rows = self.x.chunks_exact(self.inputs.max(1));
+        for (mut line, row) in centred.rows_mut().into_iter().zip(rows) {
+            let pairs = row[columns.clone()].iter().zip(&mean[columns.clone()]);
+            let places = line.iter_mut().zip(pairs);
+            places.for_each(|(to, (value, mean))| *to = f64::from(*value) - mean);
+        }
+        centred
+    }
+
+    /// All columns of x about `mean`, in f64: `[F, N]`.
+    pub(super) fn turned(&self, mean: &[f64]) -> Array2<f64> {
+        let rows = self.rows();
+        let mut turned = Array2::zeros((self.inputs, rows));
+        let lines = turned.as_slice_mut().expect("a new matrix is row-major");
+        let some = lines.par_chunks_mut(BESIDE * rows.max(1)).enumerate();
+        some.for_each(|(at, lines)| {
+            let first = at * BESIDE;
+            for (column, row) in self.x.chunks_exact(self.inputs.max(1)).enumerate() {
+                let places = lines[column..].iter_mut().step_by(rows);
+                let pairs = row[first..].iter().zip(&mean[first..]);
+                let places = places.zip(pairs);
+                places.for_each(|(to, (value, mean))| *to = f64::from(*value) - mean);
+            }
+        });
+        turned
     }
 
     /// r about `mean`, in f64.

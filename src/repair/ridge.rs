@@ -285,6 +285,9 @@ impl<'t> Best<'t> {
                     factor
                 }
             };
+            if chosen.len() == system.right.ncols() {
+                return factor.solve(system.right);
+            }
             let solved = factor.solve(&system.right.select(Axis(1), &chosen));
             for (column, solved) in chosen.iter().zip(solved.columns()) {
                 coefficients.column_mut(*column).assign(&solved);
@@ -399,15 +402,17 @@ fn dual(
     };
     let best = Best::of(&system, tuning, &residuals, wave);
     let coefficients = best.coefficients(&system);
-    let mut change = Array2::zeros((pairs.inputs, pairs.width));
+    // Output by output, as most weights lie.
+    let mut change = Array2::zeros((pairs.width, pairs.inputs));
     for columns in blocks(pairs.inputs) {
         let live = &spread.live[columns.clone()];
         let x = only(live, pairs.centred(columns.clone(), &means));
-        let part = product(x.t(), coefficients.view());
+        let part = product(coefficients.t(), x.view());
         change
-            .slice_axis_mut(Axis(0), Slice::from(columns))
+            .slice_axis_mut(Axis(1), Slice::from(columns))
             .assign(&part);
     }
+    let change = change.reversed_axes();
     best.solution(Form::Dual, rows, change, &means, &residuals)
 }
 

@@ -1,6 +1,6 @@
 //! Rows that are held without their zeros, to be multiplied many times, each time by some columns.
 
-use std::iter;
+use std::cell::RefCell;
 
 use super::{DEPTH, EACH, Entries, Strips, add};
 use crate::algebra::{Loop, Vectors, widest};
@@ -23,7 +23,6 @@ pub(crate) struct SparseRow<'s> {
     masks: &'s [u16],
     /// At least [`EACH`] more than there are.
     numbers: &'s [f32],
-    count: usize,
 }
 
 impl Sparse {
@@ -67,7 +66,6 @@ impl Sparse {
         SparseRow {
             masks: &self.masks[at * groups..(at + 1) * groups],
             numbers: &self.numbers[start..end + EACH],
-            count: end - start,
         }
     }
 }
@@ -142,23 +140,33 @@ impl Entries {
     /// Takes those of some rows, of all blocks of lines.
     #[inline(always)]
     fn take<V: Vectors>(&mut self, rows: &[SparseRow<'_>], columns: &Columns) {
-        let most: usize = rows.iter().map(|row| row.count).sum();
-        self.make_room(most + EACH);
-        self.blocks = columns.count.div_ceil(DEPTH);
-        let mut found = 0;
-        for row in rows {
+        let blocks = columns.count.div_ceil(DEPTH);
+        // What is written behind the last entry of a block is another's nowhere.
+        let room = rows.len() * DEPTH + EACH;
+        let mut next: Vec<usize> = (0..=blocks).map(|block| block * room).collect();
+        self.make_room(blocks * room + EACH);
+        self.rows = rows.len();
+        self.spans.clear();
+        self.spans.resize(blocks * rows.len(), 0..0);
+        for (at, row) in rows.iter().enumerate() {
+            let (mut block, mut found) = (0, next[0]);
             let mut numbers = row.numbers;
             for (&mask, group) in row.masks.iter().zip(&columns.groups) {
                 found += self.pick::<V>(numbers, (mask, mask & group.own), &group.lines, found);
                 if group.ends {
-                    self.ends.push(found);
+                    self.spans[block * rows.len() + at] = next[block]..found;
+                    next[block] = found;
+                    block += 1;
+                    found = next[block];
                     let behind = mask & group.behind;
                     found += self.pick::<V>(numbers, (mask, behind), &group.lines, found);
                 }
                 numbers = &numbers[mask.count_ones() as usize..];
             }
-            let open = !columns.count.is_multiple_of(DEPTH);
-            self.ends.extend(iter::repeat_n(found, usize::from(open)));
+            if block < blocks {
+                self.spans[block * rows.len() + at] = next[block]..found;
+                next[block] = found;
+            }
         }
     }
 
@@ -176,6 +184,11 @@ impl Entries {
     }
 }
 
+thread_local! {
+    /// Room that is used again: to get it anew takes long beside what is written there.
+    static ENTRIES: RefCell<Entries> = RefCell::default();
+}
+
 /// As [`super::add_sparse`], of some columns of rows that are held without their zeros.
 ///
 /// # Panics
@@ -191,12 +204,15 @@ pub(crate) fn add_held(
     let reach = columns.groups.len();
     assert!(rows.iter().all(|row| row.masks.len() >= reach), "wide rows");
     if !target.is_empty() {
+        let mut entries = ENTRIES.take();
         widest(AddHeld {
             rows,
             columns,
             matrix,
             target,
+            entries: &mut entries,
         });
+        ENTRIES.set(entries);
     }
 }
 
@@ -205,6 +221,7 @@ struct AddHeld<'a> {
     columns: &'a Columns,
     matrix: &'a Strips,
     target: &'a mut [f32],
+    entries: &'a mut Entries,
 }
 
 impl Loop for AddHeld<'_> {
@@ -212,10 +229,9 @@ impl Loop for AddHeld<'_> {
 
     #[inline(always)]
     fn run<V: Vectors>(self) {
-        let mut entries = Entries::default();
-        entries.take::<V>(self.rows, self.columns);
-        for block in 0..entries.blocks {
-            add::<V>(&entries, block, (self.matrix, block), self.target);
+        self.entries.take::<V>(self.rows, self.columns);
+        for block in 0..self.columns.count.div_ceil(DEPTH) {
+            add::<V>(self.entries, block, (self.matrix, block), self.target);
         }
     }
 }
@@ -228,7 +244,9 @@ mod tests {
     #[test]
     fn chosen_columns_of_held_rows_are_multiplied() {
         let (count, width, outputs) = (5, 333, 21);
+        // The last row has no zeros: it fills up each block.
         let number = |row: usize, column: usize| match (row * 31 + column * 17) % 5 {
+            _ if row == 4 => 1.0,
             0 => ((row + column) % 7) as f32 - 3.0,
             _ => 0.0,
         };
@@ -257,11 +275,12 @@ mod tests {
                 let target = target.iter_mut().zip(range);
                 target.for_each(|(to, output)| *to = weight(columns[line], output));
             });
-            let rows: Vec<SparseRow<'_>> = [3, 0, 4].map(|at| held.row(at)).into();
-            let mut found = vec![1.0; 3 * matrix.stride()];
+            let chosen = [4, 3, 0, 4];
+            let rows: Vec<SparseRow<'_>> = chosen.map(|at| held.row(at)).into();
+            let mut found = vec![1.0; rows.len() * matrix.stride()];
             add_held(&rows, &Columns::new(columns), &matrix, &mut found);
             // Small whole numbers: nothing is rounded.
-            for (row, found) in [3, 0, 4].into_iter().zip(found.chunks(matrix.stride())) {
+            for (row, found) in chosen.into_iter().zip(found.chunks(matrix.stride())) {
                 let sum = |output: usize| {
                     let products = columns.iter();
                     let products = products.map(|&at| number(row, at) * weight(at, output));

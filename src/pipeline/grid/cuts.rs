@@ -1,5 +1,7 @@
 //! The heads of many cells before their repair, measured together.
 
+use rayon::prelude::*;
+
 use super::{Grid, Samples, Watch, setup};
 use crate::{
     error::Result,
@@ -63,18 +65,18 @@ impl Grid<'_> {
         };
         let groups = self.groups();
         let workshop = self.workshop(Repair::None, None, &*self.narrow.engine);
-        let mut heads = Vec::with_capacity(plans.len());
-        for plan in plans {
+        let heads = plans.par_iter().map(|plan| {
             let kept = |axis: usize| {
                 let entries = plan.entries_of(&groups, node, axis);
                 entries.map_or_else(|| (0..first.shape[axis]).collect(), |(_, kept)| kept)
             };
-            heads.push(CutHead {
+            Ok(CutHead {
                 inputs: kept(first.input_axis),
                 outputs: kept(first.output_axis),
                 model: workshop.cut_head(plan)?,
-            });
-        }
+            })
+        });
+        let heads = heads.collect::<Result<Vec<_>>>()?;
         let held = self.held.as_ref();
         Cuts::new(self.original.clone(), heads, &samples.features, held)
     }

@@ -1,6 +1,8 @@
 //! H itself, for layers of a few thousand neurons.
 
-use ndarray::{Array2, Axis, Slice};
+use std::sync::Arc;
+
+use ndarray::{Array2, Axis};
 
 use super::{greedy::Left, observations::Subset};
 use crate::algebra::{
@@ -14,9 +16,11 @@ const SHARE: usize = 8;
 
 /// H of the neurons that are left, in the leading rows and columns of its first size: what is held
 /// less `V·V^T`.
+#[derive(Clone)]
 pub(super) struct Primal {
-    /// Only the lower triangle is kept up; rows of neurons that are gone mean nothing.
-    held: Array2<f64>,
+    /// Only the lower triangle is kept up; rows of neurons that are gone mean nothing. Rankings that
+    /// begin with the same H share it until each takes off what went first.
+    held: Arc<Array2<f64>>,
     /// V^T, a row for each neuron that went.
     pending: Array2<f64>,
     /// The diagonal of H.
@@ -96,7 +100,7 @@ impl Primal {
         let mut primal = Self {
             pending: Array2::zeros((0, neurons.len())),
             diagonal: held.diag().to_vec(),
-            held,
+            held: held.into(),
             left: (0..neurons.len()).collect(),
             places: vec![0; width],
             neurons,
@@ -120,10 +124,17 @@ impl Primal {
     /// Takes off what is pending, and moves the rows of what is left together.
     fn settle(&mut self) {
         let pending = self.pending.select(Axis(1), &self.left);
-        compact(&mut self.held, &self.left);
         let count = self.left.len();
-        let rest = part_mut(self.held.view_mut(), 0..count, 0..count);
+        let mut held = match Arc::try_unwrap(std::mem::take(&mut self.held)) {
+            Ok(mut held) => {
+                compact(&mut held, &self.left);
+                held
+            }
+            Err(shared) => compacted(&shared, &self.left),
+        };
+        let rest = part_mut(held.view_mut(), 0..count, 0..count);
         add_gram(rest, -1.0, pending.view());
+        self.held = held.into();
         self.pending = Array2::zeros((0, count));
         self.carried = self.carried.select(Axis(0), &self.left);
         self.diagonal = self
@@ -171,27 +182,6 @@ impl Primal {
             }
         }
         across
-    }
-}
-
-impl Clone for Primal {
-    fn clone(&self) -> Self {
-        let mut held = Array2::zeros(self.held.raw_dim());
-        let rows = held.rows_mut().into_iter().zip(self.held.rows());
-        for (row, (mut to, from)) in rows.enumerate() {
-            let lower = Slice::from(..=row);
-            to.slice_axis_mut(Axis(0), lower)
-                .assign(&from.slice_axis(Axis(0), lower));
-        }
-        Self {
-            held,
-            pending: self.pending.clone(),
-            diagonal: self.diagonal.clone(),
-            neurons: self.neurons.clone(),
-            left: self.left.clone(),
-            places: self.places.clone(),
-            carried: self.carried.clone(),
-        }
     }
 }
 
@@ -243,6 +233,17 @@ impl Left for Primal {
         }
         Ok(())
     }
+}
+
+/// The rows and columns `kept`, which rise; lower triangle only.
+fn compacted(matrix: &Array2<f64>, kept: &[usize]) -> Array2<f64> {
+    let mut compacted = Array2::zeros((kept.len(), kept.len()));
+    for (row, &from) in kept.iter().enumerate() {
+        let (mut to, from) = (compacted.row_mut(row), matrix.row(from));
+        let places = to.iter_mut().zip(&kept[..=row]);
+        places.for_each(|(to, &other)| *to = from[other]);
+    }
+    compacted
 }
 
 /// Moves the rows and columns `kept`, which rise, to the front; lower triangle only.
