@@ -5,7 +5,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
 };
 
-use super::{BORDER, ClassScores, Head, Layer, scores};
+use super::{BORDER, ClassScores, Head, Layer, random, scores};
 use crate::{
     error::{Error, Result},
     graph::{Graph, NodeId, Shapes, Use, ValueId},
@@ -34,6 +34,8 @@ pub fn find(graph: &Graph<'_>, shapes: &Shapes) -> Result<Head> {
         return Err(Error::NoHead { tried });
     };
     let inside = &ancestors[best];
+    let mut notes = other_outputs(graph, &candidates, best);
+    notes.extend(random::note(graph, inside));
     let mut finder = Finder {
         region: Region {
             graph,
@@ -41,7 +43,7 @@ pub fn find(graph: &Graph<'_>, shapes: &Shapes) -> Result<Head> {
             inside,
         },
         groups: BTreeMap::new(),
-        notes: other_outputs(graph, &candidates, best),
+        notes,
         wants_shapes: Cell::new(false),
     };
     for &node in &candidates[best].last {

@@ -8,6 +8,7 @@
 //! The module sits above `prune` because the rules that find a layer are the rules that cut it.
 
 mod find;
+mod random;
 mod rehead;
 mod scores;
 #[cfg(test)]

@@ -172,3 +172,45 @@ fn what_was_tried_is_listed_where_no_head_is_found() {
         assert!(error.to_string().contains(words), "{error}");
     }
 }
+
+#[test]
+fn random_numbers_are_told() {
+    let with = |more: Vec<NodeProto>, logits: &str| {
+        let mut nodes = vec![node("Gemm", &["x", "a"], "h")];
+        nodes.extend(more);
+        nodes.push(node("Gemm", &[logits, "d"], "y"));
+        let mut model = model(nodes, &["y"]);
+        for (name, value) in [("off", 0.0), ("half", 0.5), ("on", 1.0)] {
+            let tensor = Tensor::f32([], vec![value]).unwrap().to_proto(name);
+            model.graph.as_mut().unwrap().initializer.push(tensor);
+        }
+        find_in(&model).unwrap().1
+    };
+    let drop = |inputs: &[&str]| with(vec![node("Dropout", inputs, "r")], "r");
+    let noise = |op: &str| vec![node(op, &["h"], "noise"), node("Mul", &["h", "noise"], "r")];
+    let cases = [
+        (drop(&["h"]), None),
+        (drop(&["h", "half", "off"]), None),
+        (drop(&["h", "off", "on"]), None),
+        (drop(&["h", "half", "on"]), Some("node_r")),
+        (drop(&["h", "", "on"]), Some("node_r")),
+        (with(noise("RandomUniformLike"), "r"), Some("node_noise")),
+        (with(noise("Bernoulli"), "r"), Some("node_noise")),
+        // what the scores do not depend on
+        (with(noise("RandomNormalLike"), "h"), None),
+        (with(noise("Sigmoid"), "r"), None),
+    ];
+    for (at, (notes, expected)) in cases.into_iter().enumerate() {
+        let told: Vec<&String> = { notes.iter() }
+            .filter(|note| note.contains("draws random numbers"))
+            .collect();
+        assert_eq!(
+            told.len(),
+            usize::from(expected.is_some()),
+            "{at}: {notes:?}"
+        );
+        if let Some(name) = expected {
+            assert!(told[0].contains(name), "{at}: {told:?}");
+        }
+    }
+}
