@@ -44,12 +44,13 @@ const LINE: usize = 16;
 /// The numbers of some rows that are not 0.
 #[derive(Default)]
 struct Entries {
-    /// Block by block and row by row, with room behind each block: their places within it.
+    /// Row by row and block by block, with room behind them: their places within the block.
     places: Vec<u32>,
     numbers: Vec<f32>,
-    /// Where those of each row of each block lie.
-    spans: Vec<Range<usize>>,
-    rows: usize,
+    /// Where those of each block of each row end.
+    ends: Vec<usize>,
+    /// How many blocks each row has here.
+    blocks: usize,
 }
 
 impl Entries {
@@ -58,11 +59,9 @@ impl Entries {
     fn find<V: Vectors>(&mut self, rows: &[f32], depth: usize, block: Range<usize>) {
         let count = rows.len() / depth;
         self.make_room(count * block.len() + EACH);
-        self.spans.clear();
-        self.rows = count;
+        self.blocks = 1;
         let mut found = 0;
         for row in rows.chunks_exact(depth) {
-            let start = found;
             let ahead = &row[block.start..];
             for line in (0..block.len()).step_by(LINE) {
                 V::prefetch(ahead, AHEAD * depth + line);
@@ -72,21 +71,28 @@ impl Entries {
                 V::pick_lines(places, mask, &mut self.places[found..]);
                 found += V::pick(numbers, mask, &mut self.numbers[found..]);
             }
-            self.spans.push(start..found);
+            self.ends.push(found);
         }
     }
 
+    /// Forgets what was found, and makes room for so many.
     fn make_room(&mut self, room: usize) {
         if self.places.len() < room {
             self.places.resize(room, 0);
             self.numbers.resize(room, 0.0);
         }
+        self.ends.clear();
     }
 
     /// Those of a block, row by row.
     fn of(&self, block: usize) -> impl Iterator<Item = (&[u32], &[f32])> {
-        let spans = self.spans[block * self.rows..][..self.rows].iter();
-        spans.map(|span| (&self.places[span.clone()], &self.numbers[span.clone()]))
+        let rows = self.ends.len() / self.blocks.max(1);
+        (0..rows).map(move |row| {
+            let at = row * self.blocks + block;
+            let start = at.checked_sub(1).map_or(0, |before| self.ends[before]);
+            let entries = start..self.ends[at];
+            (&self.places[entries.clone()], &self.numbers[entries])
+        })
     }
 }
 

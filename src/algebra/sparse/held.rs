@@ -1,6 +1,6 @@
 //! Rows that are held without their zeros, to be multiplied many times, each time by some columns.
 
-use std::cell::RefCell;
+use std::{cell::RefCell, iter};
 
 use super::{DEPTH, EACH, Entries, Strips, add};
 use crate::algebra::{Loop, Vectors, widest};
@@ -140,33 +140,23 @@ impl Entries {
     /// Takes those of some rows, of all blocks of lines.
     #[inline(always)]
     fn take<V: Vectors>(&mut self, rows: &[SparseRow<'_>], columns: &Columns) {
-        let blocks = columns.count.div_ceil(DEPTH);
-        // What is written behind the last entry of a block is another's nowhere.
-        let room = rows.len() * DEPTH + EACH;
-        let mut next: Vec<usize> = (0..=blocks).map(|block| block * room).collect();
-        self.make_room(blocks * room + EACH);
-        self.rows = rows.len();
-        self.spans.clear();
-        self.spans.resize(blocks * rows.len(), 0..0);
-        for (at, row) in rows.iter().enumerate() {
-            let (mut block, mut found) = (0, next[0]);
+        let most: usize = rows.iter().map(|row| row.numbers.len()).sum();
+        self.make_room(most + EACH);
+        self.blocks = columns.count.div_ceil(DEPTH);
+        let mut found = 0;
+        for row in rows {
             let mut numbers = row.numbers;
             for (&mask, group) in row.masks.iter().zip(&columns.groups) {
                 found += self.pick::<V>(numbers, (mask, mask & group.own), &group.lines, found);
                 if group.ends {
-                    self.spans[block * rows.len() + at] = next[block]..found;
-                    next[block] = found;
-                    block += 1;
-                    found = next[block];
+                    self.ends.push(found);
                     let behind = mask & group.behind;
                     found += self.pick::<V>(numbers, (mask, behind), &group.lines, found);
                 }
                 numbers = &numbers[mask.count_ones() as usize..];
             }
-            if block < blocks {
-                self.spans[block * rows.len() + at] = next[block]..found;
-                next[block] = found;
-            }
+            let open = !columns.count.is_multiple_of(DEPTH);
+            self.ends.extend(iter::repeat_n(found, usize::from(open)));
         }
     }
 
@@ -230,7 +220,7 @@ impl Loop for AddHeld<'_> {
     #[inline(always)]
     fn run<V: Vectors>(self) {
         self.entries.take::<V>(self.rows, self.columns);
-        for block in 0..self.columns.count.div_ceil(DEPTH) {
+        for block in 0..self.entries.blocks {
             add::<V>(self.entries, block, (self.matrix, block), self.target);
         }
     }
