@@ -279,11 +279,10 @@ impl<'m> Graph<'m> {
     pub fn tensor_outputs(&self) -> Vec<ValueId> {
         let mut found = Vec::new();
         for output in self.outputs() {
-            let told = match self.is_tensor(output) {
-                true => Some(output),
-                false => { self.producer(output) }
-                    .filter(|&node| self.node(node).op() == "ZipMap")
-                    .and_then(|node| self.input(node, 0)),
+            let maps = { self.producer(output) }.filter(|&node| self.node(node).op() == "ZipMap");
+            let told = match maps {
+                Some(node) => self.input(node, 0),
+                None => self.is_tensor(output).then_some(output),
             };
             found.extend(told.filter(|told| !found.contains(told)));
         }

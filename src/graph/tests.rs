@@ -308,7 +308,10 @@ fn outputs_that_are_no_tensors_are_told_by_what_they_are_made_of() {
         info.r#type.as_mut().unwrap().value = Some(type_proto::Value::SequenceType(Box::default()));
         info
     });
-    model.graph.as_mut().unwrap().output.extend(maps);
+    let outputs = &mut model.graph.as_mut().unwrap().output;
+    outputs.extend(maps);
+    // One whose type is not declared.
+    outputs[2].r#type = None;
     let graph = Graph::new(&model).unwrap();
     let told = graph.tensor_outputs().into_iter();
     let told: Vec<&str> = told.map(|id| graph.name(id)).collect();

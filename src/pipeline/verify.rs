@@ -93,6 +93,7 @@ pub fn verify(options: &VerifyOptions, watch: &dyn Watch) -> Result<VerifyReport
     if let Some(b) = &b {
         check_same_interface(&setup, b)?;
     }
+    check_outputs(&setup.graph, watch)?;
     let engines = setup.all_engines(watch)?;
     if engines.len() < 2 && (b.is_none() || options.require_both) {
         return Err(Error::Argument {
@@ -214,6 +215,29 @@ fn compared_names(graph: &Graph<'_>) -> Vec<String> {
 fn names(graph: &Graph<'_>, values: &[ValueId]) -> Vec<String> {
     let names = values.iter().map(|&id| graph.name(id).to_owned());
     names.collect()
+}
+
+/// Says which outputs are no tensors; where nothing is left to compare, that is an error.
+fn check_outputs(graph: &Graph<'_>, watch: &dyn Watch) -> Result<()> {
+    let told = graph.tensor_outputs();
+    let others = graph.outputs().into_iter();
+    let others = others.filter(|output| !told.contains(output));
+    let others = names(graph, &others.collect::<Vec<_>>());
+    if told.is_empty() {
+        return Err(Error::Argument {
+            name: "A",
+            what: format!(
+                "none of its outputs {others:?} is a tensor: there is nothing to compare"
+            ),
+        });
+    }
+    if !others.is_empty() {
+        let compared = names(graph, &told);
+        watch.note(&format!(
+            "outputs {others:?} are no tensors: {compared:?} are compared"
+        ));
+    }
+    Ok(())
 }
 
 fn check_same_interface(setup: &Setup<'_>, b: &Model) -> Result<()> {

@@ -1,6 +1,9 @@
 //! Exporters with habits of their own.
 
-use crate::support::{Bench, Engines, repository, run};
+use onnx_prune::onnx::{NodeProto, proto::type_proto};
+use prost::Message;
+
+use crate::support::{Bench, Engines, classifier, repository, run};
 
 /// scikit-learn's converter makes a sequence of maps of the probabilities.
 #[test]
@@ -33,6 +36,11 @@ fn outputs_that_are_no_tensors_are_no_hindrance() {
         serde_json::json!(["output_label", "out_activations_result"])
     );
     assert_eq!(json["comparisons"][0]["max_abs"], 0.0);
+    let said = &compared.stderr;
+    assert!(
+        said.contains("[\"output_probability\"] are no tensors"),
+        "{said}"
+    );
 
     let line = [
         "bench",
@@ -48,4 +56,24 @@ fn outputs_that_are_no_tensors_are_no_hindrance() {
     let shown = run(Engines::Both, &["inspect", &*model, "--engine", "ort"]);
     shown.assert_done("inspect");
     assert!(!shown.stdout.contains("no times"), "{}", shown.stdout);
+}
+
+#[test]
+fn nothing_to_compare_is_no_agreement() {
+    let bench = Bench::new();
+    let mut model = classifier();
+    let graph = model.graph.as_mut().unwrap();
+    let scores = graph.output[0].name().to_owned();
+    graph.node.push(NodeProto::new(
+        "SequenceConstruct",
+        &[&*scores],
+        &["sequence"],
+    ));
+    graph.output[0].name = Some("sequence".to_owned());
+    let kind = type_proto::Value::SequenceType(Box::default());
+    graph.output[0].r#type.as_mut().unwrap().value = Some(kind);
+    bench.put("sequence.onnx", &model.encode_to_vec());
+    let path = bench.text("sequence.onnx");
+    run(Engines::Both, &["verify", &path, &path])
+        .assert_error("verify", "is a tensor: there is nothing to compare");
 }
